@@ -1,0 +1,28 @@
+# Each target makes what it needs, from a bare Python 3.10-3.13 on.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+
+.PHONY: train sample test clean
+
+train: $(VENV)/.run  ## train on MNIST, 20 epochs, into weights/
+	$(RUN) nice.py
+
+sample: $(VENV)/.run  ## digits at once, from the shipped weights or your own
+	$(RUN) sample.py
+
+test: $(VENV)/.test  ## every test on TensorFlow; all but the scripts' on JAX
+	KERAS_BACKEND=tensorflow $(RUN) -m pytest -q
+	KERAS_BACKEND=jax $(RUN) -m pytest -q --ignore tests/test_scripts.py
+
+clean:  ## remove the virtual environment
+	rm -rf $(VENV)
+
+$(VENV)/.run: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet -r $<
+	touch $@
+
+$(VENV)/.test: requirements-test.txt $(VENV)/.run
+	$(RUN) -m pip install --quiet -r $<
+	touch $@
