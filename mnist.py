@@ -1,0 +1,192 @@
+"""Pixels in, float32 (B, D) in [0, 1] out, with clear errors.
+
+MNIST (LeCun, Cortes and Burges, CC BY-SA 3.0) lies in data/mnist.npz, so that
+no network is needed. Any `.npz` of equal pictures will do in its place.
+"""
+
+import os
+import zipfile
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from cli import UserError
+from keras import ops
+
+MNIST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "mnist.npz")
+NAMES = ("x_train", "y_train", "x_test", "y_test")
+
+
+class Pictures(NamedTuple):
+    """A data set. Pixels stay as they came, (N, D) uint8 or float32: `scale` makes them [0, 1].
+
+    `picture` is (height, width); flat rows count as squares, else as one line.
+    `x_test` and the labels are None where the file has none.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray | None
+    x_test: np.ndarray | None
+    y_test: np.ndarray | None
+    picture: tuple[int, int]
+
+
+def load(source=MNIST):
+    """Load pictures from an `.npz` file, or "fashion_mnist" through keras.datasets.
+
+    The file holds `x_train` and, optionally, `x_test`, `y_train`, `y_test`;
+    pictures are (N, H, W) or (N, D), uint8 in 0–255 or float in [0, 1].
+
+    Returns: `Pictures`.
+    Raises: `UserError` for a missing, damaged, pickled or unusable file.
+    """
+    arrays = _fashion_mnist() if source == "fashion_mnist" else _read(source)
+    shape = arrays["x_train"].shape
+    for name in ("x_train", "x_test"):
+        if name in arrays:
+            arrays[name] = _check(arrays[name], f"{name} of {source}", shape[1:])
+    for images, labels in (("x_train", "y_train"), ("x_test", "y_test")):
+        if labels in arrays and (
+            images not in arrays or arrays[labels].shape != arrays[images].shape[:1]
+        ):
+            raise UserError(f"{labels} of {source} must hold one label for each row of {images}.")
+    picture = shape[1:] if len(shape) == 3 else _square(shape[1])
+    return Pictures(*(arrays.get(name) for name in NAMES), picture)
+
+
+def scale(pixels, levels=255):
+    """uint8 k -> float32 k / levels, on any backend; floats in [0, 1] count as k / 255.
+
+    `levels` is 255 in the article; 256 in the paper, whose noise U[0, 1/256]
+    then fills the gap up to the next level.
+    """
+    width = 255 if "float" in keras.backend.standardize_dtype(pixels.dtype) else 1
+    return ops.cast(pixels, "float32") * (width / levels)
+
+
+def batches(pixels, batch_size, seed, levels=255, first_epoch=0):
+    """Endless (x, x) batches for `fit(..., steps_per_epoch=steps(...))`.
+
+    Every epoch has its own order, a function of (seed, epoch) alone: the same
+    on every backend and after a restart at `first_epoch`. Keras's own seeded
+    shuffle repeats one order in all epochs on TensorFlow.
+
+    Args:
+        pixels: (N, D) uint8 or float32; scaled on the way, batch by batch.
+        batch_size: pictures a batch; the last batch of an epoch may be shorter.
+        seed: of the order.
+        levels: see `scale`.
+        first_epoch: the epoch to begin with, counted from 0.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return _dataset(pixels, batch_size, seed, levels, first_epoch)
+    return _Batches(pixels, batch_size, seed, levels, first_epoch)
+
+
+def steps(count, batch_size):
+    """Batches an epoch."""
+    return -(-count // batch_size)
+
+
+def order(count, seed, epoch):
+    """The order of the pictures in one epoch: int32 (count,)."""
+    return np.random.default_rng([seed, epoch]).permutation(count).astype("int32")
+
+
+def _dataset(pixels, batch_size, seed, levels, first_epoch):
+    import tensorflow as tf
+
+    count = len(pixels)
+    pixels = tf.constant(pixels)
+
+    def epoch(number):
+        indices = tf.numpy_function(lambda n: order(count, seed, n), [number], tf.int32)
+        return tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
+
+    def batch(indices):
+        x = scale(tf.gather(pixels, tf.ensure_shape(indices, (None,))), levels)
+        return x, x
+
+    epochs = tf.data.Dataset.range(first_epoch, np.iinfo("int64").max)
+    return epochs.flat_map(epoch).map(batch).prefetch(4)
+
+
+class _Batches(keras.utils.PyDataset):
+    """`batches` for JAX and PyTorch: the pixels lie on the device, and so do the batches."""
+
+    def __init__(self, pixels, batch_size, seed, levels, first_epoch):
+        super().__init__()
+        self.count, self.batch_size, self.seed, self.levels = len(pixels), batch_size, seed, levels
+        self.pixels, self.first_epoch = ops.convert_to_tensor(pixels), first_epoch
+        self.epoch = self.order = None
+
+    @property
+    def num_batches(self):
+        return None  # endless
+
+    def __getitem__(self, index):
+        epoch, step = divmod(index, steps(self.count, self.batch_size))
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.order = order(self.count, self.seed, self.first_epoch + epoch)
+        indices = self.order[step * self.batch_size : (step + 1) * self.batch_size]
+        x = scale(ops.take(self.pixels, indices, axis=0), self.levels)
+        return x, x
+
+
+def _fashion_mnist():
+    try:
+        (x, y), (x_test, y_test) = keras.datasets.fashion_mnist.load_data()
+    except Exception as error:  # Keras raises a plain Exception where there is no network
+        raise UserError(f"fashion_mnist could not be downloaded: {error}") from None
+    return dict(zip(NAMES, (x, y, x_test, y_test)))
+
+
+def _read(path):
+    if not os.path.exists(path):
+        raise UserError(f"there is no data file {path}. Give --data an .npz file.")
+    try:
+        if not zipfile.is_zipfile(path):
+            raise UserError(
+                f"{path} is not an .npz file, or is cut short. Save arrays with numpy.savez."
+            )
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in NAMES if name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+        if "pickle" in str(error):
+            raise UserError(
+                f"{path} holds pickled objects, which could run code: refused. "
+                "Save plain arrays with numpy.savez."
+            ) from None
+        raise UserError(f"{path} is not a readable .npz file: {error}") from None
+    if "x_train" not in arrays:
+        raise UserError(f"{path} holds no array x_train.")
+    return arrays
+
+
+def _check(x, name, shape):
+    if x.ndim not in (2, 3) or 0 in x.shape:
+        raise UserError(f"{name} must be (N, H, W) or (N, D), not empty; its shape is {x.shape}.")
+    if x.shape[1:] != shape:
+        raise UserError(f"{name} has pictures of {x.shape[1:]}, x_train of {shape}.")
+    x = x.reshape(len(x), -1)
+    if x.shape[1] % 2:
+        raise UserError(
+            f"{name} has {x.shape[1]} pixels a picture; two halves need an even number: "
+            "add or drop one column."
+        )
+    if x.dtype == np.uint8:
+        return x
+    if not np.issubdtype(x.dtype, np.floating):
+        raise UserError(f"{name} must be uint8 (0-255) or float (0-1), not {x.dtype}.")
+    x = x.astype("float32")
+    if not np.isfinite(x).all():
+        raise UserError(f"{name} holds NaN or infinite values.")
+    if x.min() < 0 or x.max() > 1:
+        raise UserError(f"{name} has floats from {x.min():g} to {x.max():g}; scale them to [0, 1].")
+    return x
+
+
+def _square(dim):
+    side = round(dim**0.5)
+    return (side, side) if side * side == dim else (1, dim)

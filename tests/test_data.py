@@ -1,0 +1,130 @@
+"""The pictures: what comes in, in which order, and what is refused."""
+
+import hashlib
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from cli import UserError
+from conftest import numpy
+
+import mnist
+
+
+def test_mnist_is_embedded_and_whole():
+    with open(mnist.MNIST, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    assert digest == "06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64"
+    data = mnist.load()
+    assert data.x_train.shape == (60_000, 784) and data.x_test.shape == (10_000, 784)
+    assert data.x_train.dtype == np.uint8 and data.picture == (28, 28)
+    assert np.bincount(data.y_test).tolist() == [
+        980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009
+    ]  # fmt: skip
+
+
+def test_scale():
+    pixels = np.array([[0, 51, 255]], "uint8")
+    assert np.allclose(numpy(mnist.scale(pixels)), [[0, 0.2, 1]])
+    assert np.allclose(numpy(mnist.scale(pixels, 256)), [[0, 51 / 256, 255 / 256]])
+    floats = (pixels / 255).astype("float32")  # the same pictures, however they are stored
+    for levels in (255, 256):
+        assert np.allclose(numpy(mnist.scale(floats, levels)), numpy(mnist.scale(pixels, levels)))
+
+
+def take_epochs(count, batch_size, seed, epochs, first_epoch=0):
+    pixels = np.arange(count, dtype="uint8")[:, None]
+    stream = mnist.batches(pixels, batch_size, seed, first_epoch=first_epoch)
+    steps = mnist.steps(count, batch_size)
+    if keras.backend.backend() == "tensorflow":
+        drawn = [x for x, _ in stream.take(steps * epochs)]
+    else:
+        drawn = [stream[i][0] for i in range(steps * epochs)]
+    x = [np.rint(numpy(batch)[:, 0] * 255).astype(int).tolist() for batch in drawn]
+    return [sum(x[i * steps : (i + 1) * steps], []) for i in range(epochs)], x
+
+
+def test_each_epoch_shows_every_picture_once_in_its_own_order():
+    epochs, batches = take_epochs(50, 16, seed=0, epochs=3)
+    assert [len(b) for b in batches[:4]] == [16, 16, 16, 2]
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    epochs, _ = take_epochs(50, 16, seed=0, epochs=3)
+    assert take_epochs(50, 16, seed=0, epochs=3)[0] == epochs
+    assert take_epochs(50, 16, seed=1, epochs=1)[0][0] != epochs[0]
+    assert take_epochs(50, 16, seed=0, epochs=1, first_epoch=2)[0][0] == epochs[2]
+    assert epochs[1] == mnist.order(50, 0, 1).tolist()  # the same on every backend
+
+
+def write(path, **arrays):
+    np.savez(path, **arrays)
+    return str(path)
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 3), (6, 12)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_own_pictures(tmp_path, rng, shape, dtype):
+    x = rng.integers(0, 256, shape) if dtype == "uint8" else rng.random(shape)
+    data = mnist.load(write(tmp_path / "own.npz", x_train=x.astype(dtype), x_test=x.astype(dtype)))
+    assert data.x_train.shape == data.x_test.shape == (6, 12)
+    assert data.x_train.dtype == ("uint8" if dtype == "uint8" else "float32")
+    assert data.picture == ((4, 3) if len(shape) == 3 else (1, 12))
+    assert data.y_train is None
+
+
+GOOD = np.zeros((4, 2, 2), "uint8")
+BAD = {
+    "no x_train": {"x_test": GOOD},
+    "empty": {"x_train": GOOD[:0]},
+    "no pixels": {"x_train": GOOD[:, :0]},
+    "one dimension": {"x_train": GOOD.reshape(-1)},
+    "four dimensions": {"x_train": GOOD[None]},
+    "odd": {"x_train": np.zeros((4, 3, 3), "uint8")},
+    "NaN": {"x_train": np.full((4, 2, 2), np.nan)},
+    "infinite": {"x_train": np.full((4, 2, 2), np.inf)},
+    "floats out of range": {"x_train": GOOD + 2.5},
+    "negative floats": {"x_train": GOOD - 0.5},
+    "integers": {"x_train": GOOD.astype("int64")},
+    "complex": {"x_train": GOOD.astype("complex64")},
+    "strings": {"x_train": GOOD.astype("U2")},
+    "another size to test": {"x_train": GOOD, "x_test": np.zeros((4, 4, 4), "uint8")},
+    "pickled objects": {"x_train": np.array([None, {}], dtype=object)},
+    "labels of another length": {"x_train": GOOD, "y_train": np.zeros(3)},
+}
+
+
+@pytest.mark.parametrize("arrays", BAD.values(), ids=BAD)
+def test_unusable_arrays_are_refused(tmp_path, arrays):
+    with pytest.raises(UserError):
+        mnist.load(write(tmp_path / "bad.npz", **arrays))
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "data.npz"
+    whole = open(write(path, x_train=np.ones((50, 4, 4), "uint8")), "rb").read()
+    array = tmp_path / "array.npy"
+    np.save(array, GOOD)
+    contents = {
+        "truncated": whole[: len(whole) // 2],
+        "empty": b"",
+        "text": b"these are no pictures",
+        "pickle": pickle.dumps({"x_train": GOOD}),
+        "bare array": array.read_bytes(),
+    }
+    for content in contents.values():
+        path.write_bytes(content)
+        with pytest.raises(UserError):
+            mnist.load(str(path))
+    for missing in (tmp_path / "missing.npz", tmp_path):
+        with pytest.raises(UserError):
+            mnist.load(str(missing))
+
+
+def test_a_pickle_is_named_as_such(tmp_path):
+    path = write(tmp_path / "bad.npz", x_train=np.array([None, {}], dtype=object))
+    with pytest.raises(UserError, match="pickle"):
+        mnist.load(path)
