@@ -1,0 +1,195 @@
+"""Each layer: its formula, its inverse, its log-determinant, its configuration."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import DIM, jacobian, numpy
+
+from layers import Concat, Couple, Noise, Scale, Shuffle, Split
+
+
+def couple(**choices):
+    """A coupling with weights that matter, biases included."""
+    layer = Couple(**{"units": 16, "depth": 2, **choices})
+    layer.build([(None, DIM // 2)] * 2)
+    rng = np.random.default_rng(0)
+    for v in layer.weights:
+        v.assign(rng.standard_normal(v.shape) * v.shape[0] ** -0.5)
+    return layer
+
+
+def scale():
+    layer = Scale()
+    layer.build((None, DIM))
+    layer.log_scale.assign(np.linspace(-1, 5.2, DIM)[None])
+    return layer
+
+
+def halves(x):
+    return x[:, 0::2], x[:, 1::2]
+
+
+ONE_TO_ONE = {
+    "reverse": Shuffle,
+    "random": lambda: Shuffle("random", seed=3),
+    "scale": scale,
+}
+
+
+@pytest.mark.parametrize("make", ONE_TO_ONE.values(), ids=ONE_TO_ONE)
+def test_round_trip_and_log_determinant(make, x):
+    layer = make()
+    y = layer(x)
+    assert np.abs(numpy(layer(y, inverse=True)) - x).max() <= 1e-5
+    assert np.abs(numpy(layer(layer(x, inverse=True))) - x).max() <= 1e-5
+    assert not np.allclose(numpy(y), x)
+    _, log_determinant = np.linalg.slogdet(jacobian(layer, x[0]))
+    stated = numpy(layer.log_determinant()) if hasattr(layer, "log_determinant") else 0.0
+    assert log_determinant == pytest.approx(float(stated), abs=1e-4)
+
+
+def test_shuffle_reverses(x):
+    assert np.array_equal(numpy(Shuffle()(x)), x[:, ::-1])
+
+
+def test_shuffle_keeps_its_random_permutation_in_its_configuration(x):
+    layer = Shuffle("random", seed=3)
+    y = numpy(layer(x))
+    permutation = layer.get_config()["permutation"]
+    assert sorted(permutation) == list(range(DIM)) and permutation != list(range(DIM))
+    assert np.array_equal(y, x[:, permutation])
+    assert not np.array_equal(y, numpy(Shuffle("random", seed=4)(x)))
+    # The permutation, not the seed, is what counts once it is drawn.
+    other = Shuffle.from_config({**layer.get_config(), "seed": 99})
+    assert np.array_equal(numpy(other(x)), y)
+
+
+@pytest.mark.parametrize("bad", [{"mode": "sideways"}, {"permutation": [0, 0, 1]}])
+def test_shuffle_refuses(bad):
+    with pytest.raises(ValueError, match="Received"):
+        Shuffle(**bad)
+
+
+def test_split_interleaves_and_concat_undoes_it(x):
+    x1, x2 = Split()(x)
+    assert np.array_equal(numpy(x1), x[:, 0::2]) and np.array_equal(numpy(x2), x[:, 1::2])
+    for whole in (Concat()((x1, x2)), Split()((x1, x2), inverse=True)):
+        assert np.array_equal(numpy(whole), x)
+    y1, y2 = Concat()(x, inverse=True)
+    assert np.array_equal(numpy(y1), x[:, 0::2]) and np.array_equal(numpy(y2), x[:, 1::2])
+
+
+@pytest.mark.parametrize("call", [lambda x: Split()(x), lambda x: Concat()(x, inverse=True)])
+def test_an_odd_number_of_dimensions_is_refused(call, x):
+    with pytest.raises(ValueError, match="even number of dimensions"):
+        call(x[:, :-1])
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+@pytest.mark.parametrize("convention", ["article", "paper"])
+def test_couple_round_trip_and_unit_determinant(convention, activation, x):
+    layer = couple(convention=convention, output_activation=activation)
+    split = Split()
+    y = layer(halves(x))
+    assert not np.allclose(numpy(y[1]), x[:, 1::2])
+    back = layer(y, inverse=True)
+    assert np.abs(numpy(split(back, inverse=True)) - x).max() <= 1e-5
+
+    def function(row):
+        return split(layer(split(row)), inverse=True)
+
+    sign, log_determinant = np.linalg.slogdet(jacobian(function, x[0]))
+    assert sign == 1 and log_determinant == pytest.approx(0, abs=1e-4)
+
+
+def test_formula_9_encodes_and_formula_7_decodes(x):
+    layer = couple()
+    m = numpy(layer.m(x[:, 0::2]))
+    assert (m >= 0).all() and (m > 0).any()  # m ends in relu
+    h1, h2 = layer(halves(x))
+    assert np.array_equal(numpy(h1), x[:, 0::2])
+    assert np.allclose(numpy(h2), x[:, 1::2] - m, atol=1e-6)  # (9)
+    h1, h2 = layer(halves(x), inverse=True)
+    assert np.array_equal(numpy(h1), x[:, 0::2])
+    assert np.allclose(numpy(h2), x[:, 1::2] + m, atol=1e-6)  # (7)
+
+
+def test_the_papers_convention_is_the_other_way_round(x):
+    layer = couple(convention="paper", output_activation="linear")
+    m = numpy(layer.m(x[:, 0::2]))
+    assert (m < 0).any()  # linear output
+    assert np.allclose(numpy(layer(halves(x))[1]), x[:, 1::2] + m, atol=1e-6)
+    assert np.allclose(numpy(layer(halves(x), inverse=True)[1]), x[:, 1::2] - m, atol=1e-6)
+
+
+def test_couple_network_has_the_width_and_depth_asked_for():
+    kernels = [v.shape for v in couple(units=7, depth=3).weights if v.name == "kernel"]
+    assert kernels == [(DIM // 2, 7), (7, 7), (7, 7), (7, DIM // 2)]
+
+
+def test_couple_dropout_acts_in_training_only(x):
+    layer = couple(dropout=0.5)
+    first, again = (numpy(layer(halves(x))[1]) for _ in range(2))
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, numpy(layer(halves(x), training=True)[1]))
+
+
+@pytest.mark.parametrize("bad", [{"convention": "neither"}, {"units": 0}, {"depth": -1}])
+def test_couple_refuses(bad):
+    with pytest.raises(ValueError, match="Received"):
+        Couple(**bad)
+
+
+def test_scale_adds_its_log_determinant_to_the_loss_when_encoding_only(x):
+    layer = scale()
+    layer(x, inverse=True)
+    assert layer.losses == []
+    layer(x)
+    (loss,) = layer.losses
+    assert float(loss) == pytest.approx(-float(np.linspace(-1, 5.2, DIM).sum()), rel=1e-5)
+
+
+def test_noise_is_uniform_within_its_bounds_and_in_training_only(x):
+    layer = Noise(seed=0)
+    assert np.array_equal(numpy(layer(x)), x)
+    noise = numpy(layer(x, training=True)) - x
+    assert -0.01 - 1e-6 <= noise.min() and noise.max() <= 1e-6
+    assert noise.mean() == pytest.approx(-0.005, abs=5e-4)
+    assert noise.std() == pytest.approx(0.01 / 12**0.5, rel=0.1)
+    assert not np.array_equal(noise, numpy(layer(x, training=True)) - x)
+
+
+def test_noise_repeats_with_its_seed(x):
+    first, second, other = (numpy(Noise(seed=s)(x, training=True)) for s in (5, 5, 6))
+    assert np.array_equal(first, second) and not np.array_equal(first, other)
+
+
+def test_gaussian_noise_has_its_width(x):
+    noise = numpy(Noise(stddev=0.1, seed=0)(x, training=True)) - x
+    assert noise.mean() == pytest.approx(0, abs=0.02)
+    assert noise.std() == pytest.approx(0.1, rel=0.1) and noise.max() > 0.15
+
+
+@pytest.mark.parametrize("bad", [{"low": 0.1, "high": 0.0}, {"stddev": -1.0}])
+def test_noise_refuses(bad):
+    with pytest.raises(ValueError, match="Received"):
+        Noise(**bad)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Noise(low=-0.02, high=0.01, seed=4, name="noise"),
+        Noise(stddev=0.1),
+        Shuffle(),
+        Shuffle("random", seed=8),
+        Split(),
+        Concat(),
+        Couple(7, 3, "linear", "paper", 0.2, 5),
+        Scale(),
+    ],
+    ids=lambda layer: layer.__class__.__name__,
+)
+def test_configuration_round_trip(layer):
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(again) is type(layer) and again.get_config() == layer.get_config()
