@@ -1,0 +1,148 @@
+"""The flow as a whole: inverse, likelihood, shared weights, the article's numbers."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import DIM, SMALL, jacobian, numpy, randomize
+from scipy import stats
+
+import nice
+
+
+@pytest.mark.parametrize("convention", ["article", "paper"])
+@pytest.mark.parametrize("shuffle", ["reverse", "random"])
+def test_decoder_inverts_encoder(small, x, shuffle, convention):
+    encoder, decoder = small(shuffle=shuffle, convention=convention)
+    z = encoder(x)
+    assert not np.allclose(numpy(z), x, atol=0.1)
+    assert np.abs(numpy(decoder(z)) - x).max() <= 1e-5
+    assert np.abs(numpy(encoder(decoder(x))) - x).max() <= 1e-5
+
+
+def test_log_determinant_is_that_of_the_jacobian(small, x):
+    encoder, _ = small()
+    for row in x[:3]:  # the same for every x
+        _, log_determinant = np.linalg.slogdet(jacobian(encoder, row))
+        assert log_determinant == pytest.approx(numpy(encoder.weights[-1]).sum(), abs=1e-4)
+
+
+def test_every_dimension_is_moved(small, x):
+    """(13): crossed couplings leave no half of x untouched, as (12) would."""
+    encoder, _ = small(output_activation="linear")
+    touched = np.abs(jacobian(encoder, x[0])) > 1e-7
+    assert (touched.sum(axis=0) > 1).all() and (touched.sum(axis=1) > 1).all()
+
+
+@pytest.mark.parametrize("prior", ["gaussian", "logistic"])
+def test_loss_is_formula_15_as_a_batch_mean(small, x, prior):
+    encoder, _ = small()
+    encoder.compile(loss=nice.PRIORS[prior])
+    loss = encoder.evaluate(x, x, batch_size=20, verbose=0)  # 20 and then 12
+    z = numpy(encoder(x)).astype("float64")
+    log_density = {
+        "gaussian": stats.norm.logpdf(z).sum(axis=1) + 0.5 * DIM * np.log(2 * np.pi),
+        "logistic": stats.logistic.logpdf(z).sum(axis=1),
+    }[prior]
+    log_determinant = numpy(encoder.weights[-1]).astype("float64").sum()
+    assert loss == pytest.approx(-(log_density + log_determinant).mean(), rel=1e-5)
+
+
+def test_encoder_and_decoder_share_their_weights(small, x):
+    encoder, decoder = small()
+    assert {id(v) for v in encoder.weights} == {id(v) for v in decoder.weights}
+    before = numpy(decoder(x))
+    randomize(encoder, seed=1)
+    assert not np.allclose(before, numpy(decoder(x)))
+
+
+def test_training_the_encoder_trains_the_decoder(small, x):
+    encoder, decoder = small()
+    encoder.compile(loss=nice.gaussian, optimizer=nice.Adam(1e-2))
+    before = numpy(decoder(x))
+    encoder.fit(x, x, epochs=2, verbose=0)
+    assert not np.allclose(before, numpy(decoder(x)))
+    assert np.abs(numpy(decoder(encoder(x))) - x).max() <= 1e-5
+
+
+def test_noise_is_on_in_training_only_and_never_in_the_decoder(small, x):
+    encoder, decoder = small(noise=0.1)
+    assert np.array_equal(numpy(encoder(x)), numpy(encoder(x)))
+    assert not np.allclose(numpy(encoder(x)), numpy(encoder(x, training=True)))
+    assert np.array_equal(numpy(decoder(x)), numpy(decoder(x, training=True)))
+    encoder, _ = small(noise=0)
+    assert np.array_equal(numpy(encoder(x)), numpy(encoder(x, training=True)))
+
+
+@pytest.mark.parametrize("kind", ["negative", "positive", "gaussian"])
+def test_noise_kinds(kind):
+    encoder, _ = nice.build(**{**SMALL, "noise": 0.1, "noise_kind": kind})
+    noise = numpy(encoder.noise(np.zeros((200, DIM), "float32"), training=True))
+    low, high = {"negative": (-0.1, 0), "positive": (0, 0.1), "gaussian": (-0.6, 0.6)}[kind]
+    assert low <= noise.min() and noise.max() <= high and noise.std() > 0.02
+    assert (noise.min() < 0) == (kind != "positive") and (noise.max() > 0) == (kind != "negative")
+
+
+def test_the_articles_model():
+    encoder, decoder = nice.build()
+    assert encoder.count_params() == 19_158_352
+    m = [(392, 1000), (1000,)] + [(1000, 1000), (1000,)] * 4 + [(1000, 392), (392,)]
+    assert [w.shape for w in encoder.get_weights()] == 4 * m + [(1, 784)]
+    order = [f"coupling_{i}/m/dense_{j}" for i in (1, 2, 3, 4) for j in range(1, 7)]
+    found = [v.path.split("/", 1)[1] for v in encoder.weights]
+    assert found == [f"{n}/{k}" for n in order for k in ("kernel", "bias")] + ["scale/log_scale"]
+    assert (encoder.noise.low, encoder.noise.high) == (-0.01, 0.0)
+    assert decoder.noise is None
+    for i in range(1, 5):
+        layer = encoder.flow[4 * i - 2]
+        assert (layer.output_activation, layer.convention) == ("relu", "article")
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_parameter_count_is_that_of_the_model(depth):
+    choices = {**SMALL, "depth": depth, "couplings": 3, "dropout": 0.5}
+    assert nice.build(**choices)[0].count_params() == nice.parameter_count(**choices)
+
+
+def test_scale_pace_moves_log_scale_and_nothing_else(small, x):
+    moved = {}
+    for pace in (1.0, 10.0):
+        encoder, _ = small(noise=0)
+        before = encoder.get_weights()
+        encoder.compile(loss=nice.gaussian, optimizer=nice.Adam(1e-4, scale_pace=pace))
+        encoder.fit(x, x, epochs=1, verbose=0)  # one step
+        moved[pace] = [after - b for after, b in zip(encoder.get_weights(), before)]
+    assert np.allclose(moved[10.0][-1], 10 * moved[1.0][-1], rtol=0.01, atol=0)
+    for slow, fast in zip(moved[1.0][:-1], moved[10.0][:-1]):
+        assert np.allclose(slow, fast, atol=1e-7)
+
+
+def test_adam_at_pace_1_is_keras_adam(small, x):
+    weights, choices = [], {"weight_decay": 0.1, "epsilon": 1e-4}
+    for kind in (nice.Adam, keras.optimizers.Adam):
+        encoder, _ = small(noise=0)
+        own = {"scale_pace": 1.0} if kind is nice.Adam else {}
+        optimizer = kind(1e-2, **choices, **own)
+        if kind is not nice.Adam:
+            optimizer.exclude_from_weight_decay(var_names=["log_scale", "bias"])
+        encoder.compile(loss=nice.gaussian, optimizer=optimizer)
+        encoder.fit(x, x, epochs=3, batch_size=8, shuffle=False, verbose=0)
+        weights.append(encoder.get_weights())
+    for ours, theirs in zip(*weights):
+        assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_flows_survive_keras_own_file_format(small, x, tmp_path):
+    encoder, decoder = small(shuffle="random")
+    for model in (encoder, decoder):
+        model.save(tmp_path / "flow.keras")
+        again = keras.models.load_model(tmp_path / "flow.keras")
+        assert np.allclose(numpy(again(x)), numpy(model(x)), atol=1e-6)
+
+
+def test_draw_follows_the_prior_and_the_seed():
+    z = nice.draw("gaussian", (400, 100), 0.75, seed=0)
+    assert z.std() == pytest.approx(0.75, rel=0.02)
+    z = nice.draw("logistic", (400, 100), 0.75, seed=0)
+    assert z.std() == pytest.approx(0.75 * np.pi / 3**0.5, rel=0.02)
+    assert np.array_equal(z, nice.draw("logistic", (400, 100), 0.75, seed=0))
+    assert not np.array_equal(z, nice.draw("logistic", (400, 100), 0.75, seed=1))

@@ -1,0 +1,109 @@
+"""The scripts as users run them: subprocesses, tiny settings, wrong arguments."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from conftest import ROOT
+
+TINY = "--units 8 --depth 1 --couplings 2 --epochs 1 --batch-size 8".split()
+
+
+def script(name, *arguments, cwd=None, **environment):
+    return subprocess.run(
+        [sys.executable, os.path.join(ROOT, name), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with what one tiny training of 6 x 4 pictures, in nobody's folder, leaves."""
+    folder = tmp_path_factory.mktemp("trained")
+    x = np.random.default_rng(0).integers(0, 256, (40, 6, 4)).astype("uint8")
+    np.savez(folder / "data.npz", x_train=x)
+    result = script("nice.py", *TINY, "--data", "data.npz", "--output", "out", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "best validation loss" in result.stdout
+    return folder
+
+
+def test_train_then_sample(trained):
+    for name in ("nice.weights.h5", "history.csv"):
+        assert (trained / "out" / name).stat().st_size > 0
+    assert imageio.imread(trained / "out" / "samples.png").shape == (15 * 6, 15 * 4)
+    assert imageio.imread(trained / "out" / "loss.png").ndim == 3
+    weights = ("--weights", trained / "out" / "nice.weights.h5")
+    images = []
+    for flags in ([], [], ["--seed", 1], ["--sigma", 0.2]):
+        flags = [*weights, "--rows", 3, *flags]
+        result = script("sample.py", *flags, cwd=trained)
+        assert result.returncode == 0 and "nice.weights.h5" in result.stdout
+        images.append(imageio.imread(trained / "samples.png"))
+    assert images[0].shape == (18, 12) and images[0].dtype == np.uint8
+    assert np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
+    assert not np.array_equal(images[0], images[3])
+
+
+def test_shipped_weights_give_digits(tmp_path):
+    weights = os.path.join(ROOT, "weights", "pretrained.weights.h5")
+    result = script("sample.py", "--weights", weights, "--output", tmp_path / "digits.png")
+    assert result.returncode == 0, result.stderr
+    image = imageio.imread(tmp_path / "digits.png")
+    assert image.shape == (420, 420)
+    # Black borders around bright strokes, which no untrained flow draws.
+    digits = image.reshape(15, 28, 15, 28).transpose(0, 2, 1, 3).reshape(-1, 28, 28)
+    assert digits[:, :2].mean() < 10 and digits[:, 8:20, 8:20].mean() > 50
+
+
+def test_every_bad_input_is_one_clear_line_and_exit_code_2(trained, tmp_path):
+    good = trained / "out" / "nice.weights.h5"
+    whole = good.read_bytes()
+    (tmp_path / "truncated.weights.h5").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "foreign.weights.h5").write_bytes(b"not HDF5")
+    np.savez(tmp_path / "nan.npz", x_train=np.full((9, 4, 4), np.nan))
+    np.savez(tmp_path / "odd.npz", x_train=np.zeros((9, 3, 3), "uint8"))
+    np.savez(tmp_path / "objects.npz", x_train=np.array([None, {}], dtype=object))
+    (tmp_path / "file").write_text("in the way")
+    cases = [
+        ("sample.py --weights missing.weights.h5", "no weights file"),
+        ("sample.py --weights truncated.weights.h5", "truncated.weights.h5"),
+        ("sample.py --weights foreign.weights.h5", "foreign.weights.h5"),
+        (f"sample.py --weights {tmp_path}", "is a folder"),
+        (f"sample.py --weights {good} --sigma -1", "--sigma"),
+        (f"sample.py --weights {good} --sigma nan", "--sigma"),
+        (f"sample.py --weights {good} --rows 0", "--rows"),
+        (f"sample.py --weights {good} --rows 2 --output file/x.png", "could not be written"),
+        ("nice.py --epochs 0", "--epochs"),
+        ("nice.py --epochs many", "whole number"),
+        ("nice.py --recipe none", "--recipe"),
+        ("nice.py --nose 0", "--nose"),
+        ("nice.py --data missing.npz", "no data file"),
+        ("nice.py --data nan.npz", "NaN"),
+        ("nice.py --data odd.npz", "even number"),
+        ("nice.py --data objects.npz", "pickle"),
+        ("nice.py --data foreign.weights.h5", "not an .npz"),
+        (f"nice.py --data {trained}/data.npz --output file/out", "file/out"),
+    ]
+
+    def run(case):
+        return script(*case[0].split(), cwd=tmp_path)
+
+    before = sorted(os.listdir(tmp_path))
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(run, cases))
+    for (command, reason), result in zip(cases, results):
+        assert result.returncode == 2, (command, result)
+        assert result.stderr.count("\n") == 1 and reason in result.stderr, (command, result.stderr)
+        assert "Traceback" not in result.stdout + result.stderr
+    left = set(os.listdir(tmp_path)) - set(before) - {"weights"}
+    assert not left
