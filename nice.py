@@ -326,6 +326,17 @@ def learning_rate(args, total_steps):
     return keras.optimizers.schedules.CosineDecay(args.learning_rate, total_steps)
 
 
+def compile_encoder(encoder, args, total_steps):
+    """Give the encoder its loss (15) and its optimizer, for `total_steps` steps."""
+    optimizer = Adam(
+        learning_rate(args, total_steps),
+        epsilon=args.epsilon,
+        weight_decay=args.weight_decay or None,
+        scale_pace=args.scale_pace,
+    )
+    encoder.compile(loss=PRIORS[args.prior], optimizer=optimizer)
+
+
 class Keeper(keras.callbacks.Callback):
     """After each epoch: history.csv, and the weights where validation was never better."""
 
@@ -373,15 +384,7 @@ def train(args):
     configuration = configure(args, x_train.shape[1], data.picture)
     encoder, _ = build(**configuration["model"])
     steps = mnist.steps(len(x_train), args.batch_size)
-    encoder.compile(
-        loss=PRIORS[args.prior],
-        optimizer=Adam(
-            learning_rate(args, args.epochs * steps),
-            epsilon=args.epsilon,
-            weight_decay=args.weight_decay or None,
-            scale_pace=args.scale_pace,
-        ),
-    )
+    compile_encoder(encoder, args, args.epochs * steps)
     validation = ops.convert_to_numpy(mnist.scale(x_validation, args.levels))
     if args.validation_noise and args.noise:
         noise = encoder.noise
@@ -409,7 +412,7 @@ def train(args):
 def leave_pictures(folder, history):
     """loss.png and samples.png, from the history and the best weights in `folder`."""
     curve, grid = (os.path.join(folder, name) for name in ("loss.png", "samples.png"))
-    pictures.loss_curve(curve, history)
+    pictures.save(curve, pictures.loss_curve(history))
     _, decoder, configuration = load_with_configuration(os.path.join(folder, TRAINED))
     x = sample(decoder, configuration, 15 * 15, sigma=0.75, seed=0)
     pictures.save(grid, pictures.tile(x, configuration["picture"]))
@@ -429,7 +432,7 @@ def parse(argv=None):
         help="learning rate of log_scale, as a multiple; 1 in 2018")  # fmt: skip
     add("--epsilon", type=number(float, above=0), default=1e-4,
         help="of Adam; 1e-7 in 2018, 1e-4 in the paper")  # fmt: skip
-    add("--weight-decay", type=number(float, 0), default=0.0, help="of the kernels, as in AdamW")
+    add("--weight-decay", type=number(float, 0), default=1.0, help="of the kernels, as in AdamW")
     add("--dropout", type=number(float, 0, below=1), default=0.0, help="in the hidden layers of m")
     add("--noise", type=number(float, 0, 1), default=0.01,
         help="width of the training noise in units of the pixel range; 0 for none")  # fmt: skip
@@ -460,7 +463,7 @@ def parse(argv=None):
 
 RECIPES = {
     "best": {},
-    "article": {"schedule": "constant", "scale_pace": 1.0, "epsilon": 1e-7},
+    "article": {"schedule": "constant", "scale_pace": 1.0, "epsilon": 1e-7, "weight_decay": 0.0},
     "paper": {
         "prior": "logistic",
         "convention": "paper",

@@ -1,6 +1,4 @@
-"""(N, D) pictures → one tiled image → PNG."""
-
-import io
+"""(N, D) pictures → tiled images, captioned figures, charts → PNG and GIF."""
 
 import imageio.v3 as imageio
 import numpy as np
@@ -23,8 +21,8 @@ def tile(images, picture, columns=None, margin=0, background=0):
     count, height, width = images.shape
     columns = columns or int(np.ceil(count**0.5))
     rows = -(-count // columns)
-    canvas = np.full((rows * (height + margin) + margin, columns * (width + margin) + margin),
-                     background, dtype="float32")  # fmt: skip
+    shape = rows * (height + margin) + margin, columns * (width + margin) + margin
+    canvas = np.full(shape, background, dtype="float32")
     for i, image in enumerate(images):
         top = margin + i // columns * (height + margin)
         left = margin + i % columns * (width + margin)
@@ -37,14 +35,58 @@ def enlarge(image, factor):
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def save(path, image):
-    """Write an image as PNG, atomically."""
-    _write(path, imageio.imwrite("<bytes>", image, extension=".png"))
+def captioned(image, title, caption, left=(), top=()):
+    """Set a title above an image, a caption below, labels beside its rows and columns.
 
+    Args:
+        image: (H, W) uint8; shown pixel by pixel.
+        title, caption: text; the caption may have several lines.
+        left, top: labels spread evenly over the height and the width.
 
-def loss_curve(path, history):
-    """Chart a history, rows of `epoch`, `loss` and `val_loss` in nats, as PNG."""
+    Returns: (H', W', 3) uint8.
+    """
     from matplotlib.figure import Figure  # slow to load, and rarely needed
+
+    height, width = image.shape
+    line = 22  # pixels a line of text
+    lines = caption.split("\n")
+    beside = 16 + 9 * max((len(label) for label in left), default=0)
+    above = line * (3 if top else 2)
+    text = max(10 * len(title), *(7 * len(row) for row in lines))
+    full_width = max(beside + width + 16, text + 32)
+    full_height = above + height + line * len(lines) + 12
+    start = beside + (full_width - beside - 16 - width) // 2
+
+    figure = Figure(figsize=((full_width + 0.5) / 100, (full_height + 0.5) / 100), dpi=100)
+
+    def write(x, y, words, size, align, **style):  # x, y in pixels from the top left corner
+        x, y = x / full_width, 1 - y / full_height
+        figure.text(x, y, words, fontsize=size, ha=align, va="center", **style)
+
+    write(full_width / 2, line, title, 12, "center", weight="bold")
+    for i, label in enumerate(left):
+        write(start - 8, above + (i + 0.5) * height / len(left), label, 10, "right")
+    for i, label in enumerate(top):
+        write(start + (i + 0.5) * width / len(top), above - 11, label, 10, "center")
+    for i, row in enumerate(lines):
+        write(full_width / 2, above + height + line * (i + 0.6) + 4, row, 9, "center")
+    canvas = render(figure)
+    canvas[above : above + height, start : start + width] = image[..., None]
+    return canvas
+
+
+def render(figure):
+    """A matplotlib `Figure` as (H, W, 3) uint8."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def loss_curve(history):
+    """Chart a history, rows of `epoch`, `loss` and `val_loss` in nats: (H, W, 3) uint8."""
+    from matplotlib.figure import Figure
 
     epochs = [row["epoch"] for row in history]
     best = min(history, key=lambda row: row["val_loss"])
@@ -57,9 +99,20 @@ def loss_curve(path, history):
     axes.set_title(f"best validation loss {best['val_loss']:.1f} at epoch {best['epoch']}")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    _write(path, buffer.getvalue())
+    return render(figure)
+
+
+def save(path, image):
+    """Write an image as PNG, atomically."""
+    _write(path, imageio.imwrite("<bytes>", image, extension=".png"))
+
+
+def save_gif(path, frames, seconds=0.1):
+    """Write images of one shape as a GIF that loops, `seconds` a frame, atomically."""
+    data = imageio.imwrite(
+        "<bytes>", np.stack(frames), extension=".gif", duration=1000 * seconds, loop=0
+    )
+    _write(path, data)
 
 
 def _write(path, data):
