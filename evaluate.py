@@ -1,0 +1,236 @@
+"""Log-likelihoods of a trained flow, with their units, and how far to trust them.
+
+    python evaluate.py --weights weights/pretrained.weights.h5
+    python evaluate.py --draws 100 --json result.json
+
+log p(x) = log p(z) + Σ log s in nats, exact, constants included: a density of
+x on the [0, 1] scale. Pixels are whole numbers, so noise comes first: where it
+is uniform and fills the gap between two levels, E log p(x + u) is a lower bound
+on the log-probability of the whole numbers (dequantization; Theis, van den Oord
+and Bethge, arXiv 1511.01844), and log mean exp over K draws is a tighter one
+(Burda, Grosse and Salakhutdinov, arXiv 1509.00519). Only then are bits/dim
+
+    (D ln 256 - log p) / (D ln 2)
+
+an upper bound on what compression needs; other noise gets a warning instead.
+"""
+
+import json
+
+import cli
+import keras
+import numpy as np
+from cli import UserError, number
+from keras import ops
+
+import checkpoint
+import mnist
+import nice
+import sample
+
+LN_256 = np.log(256)
+
+
+def log_prior(prior, z):
+    """log p(z) with all constants: (N, D) -> (N,) nats, float64."""
+    z = np.asarray(z, "float64")
+    if prior == "gaussian":
+        return -0.5 * (z**2).sum(axis=1) - 0.5 * z.shape[1] * np.log(2 * np.pi)
+    return -(np.logaddexp(0, z) + np.logaddexp(0, -z)).sum(axis=1)
+
+
+def log_likelihood(encoder, configuration, x, batch_size=1000):
+    """Exact log p(x) in nats, of pictures as they are: (N, D) float32 -> (N,) float64."""
+    log_determinant = float(ops.convert_to_numpy(encoder.flow[-1].log_determinant()))
+    z = encoder.predict(x, batch_size=min(batch_size, len(x)), verbose=0)
+    return log_prior(configuration["prior"], z) + log_determinant
+
+
+def noise(model, shape, rng):
+    """The training noise, drawn in NumPy: the same on every backend. float32."""
+    width, kind = model["noise"], model["noise_kind"]
+    if kind == "gaussian":
+        return (width * rng.standard_normal(shape)).astype("float32")
+    low, high = (-width, 0) if kind == "negative" else (0, width)
+    return rng.uniform(low, high, shape).astype("float32")
+
+
+def bits_per_dimension(nats, dim):
+    """(D ln 256 - log p) / (D ln 2), from nats on the [0, 1] scale."""
+    return (dim * LN_256 - nats) / (dim * np.log(2))
+
+
+def is_bound(configuration):
+    """Whether the noise is a dequantization: uniform, from one level to the next."""
+    model = configuration["model"]
+    fills = np.isclose(model["noise"] * configuration["levels"], 1, rtol=1e-6)
+    return bool(fills and model["noise_kind"] in ("negative", "positive"))
+
+
+def noisy(encoder, configuration, x, repeats, draws, seed, bar=None):
+    """log p under noise, of every picture.
+
+    Returns: `(nats, tight)`: (repeats, N), one independent draw of the noise a
+        row; and (N,), log mean exp over `draws` of them, or None for one draw.
+    """
+    rng = np.random.default_rng(seed)
+    rows, tight = [], np.full(len(x), -np.inf)
+    for i in range(max(repeats, draws)):
+        nats = log_likelihood(
+            encoder, configuration, x + noise(configuration["model"], x.shape, rng)
+        )
+        if i < repeats:
+            rows.append(nats)
+        if i < draws:
+            tight = np.logaddexp(tight, nats)
+        if bar is not None:
+            bar.add(1)
+    return np.stack(rows), tight - np.log(draws) if draws > 1 else None
+
+
+def round_trip(encoder, decoder, x):
+    """Largest and mean |decoder(encoder(x)) - x|, in units of the pixel range."""
+    error = np.abs(ops.convert_to_numpy(decoder(encoder(x))) - x)
+    return {"max": float(error.max()), "mean": float(error.mean())}
+
+
+def numerical_log_determinant(encoder, x, step=1e-3):
+    """log|det| of the encoder's Jacobian at one picture (D,), by central differences."""
+    shifts = step * np.eye(len(x), dtype="float32")
+    ahead, behind = (encoder.predict(x + s, batch_size=1000, verbose=0) for s in (shifts, -shifts))
+    return float(np.linalg.slogdet((ahead - behind).astype("float64") / (2 * step))[1])
+
+
+def evaluate(weights, source=mnist.MNIST, repeats=5, draws=1, limit=10_000, seed=0):
+    """Everything this script prints, as a dictionary of plain numbers.
+
+    Args:
+        weights: weights file.
+        source: data, see `mnist.load`.
+        repeats: independent draws of the noise for mean ± standard deviation.
+        draws: draws for the log mean exp bound; 1 leaves it out.
+        limit: at most this many test, and as many training, pictures.
+        seed: of the noise.
+    """
+    encoder, decoder, configuration = nice.load_with_configuration(weights)
+    model, levels = configuration["model"], configuration["levels"]
+    data = mnist.load(source)
+    if data.x_train.shape[1] != model["dim"]:
+        raise UserError(
+            f"{source} has {data.x_train.shape[1]} pixels a picture, {weights} {model['dim']}."
+        )
+    parts = {"test": (data.x_test, data.y_test), "train": (data.x_train, data.y_train)}
+    parts = {name: part for name, part in parts.items() if part[0] is not None}
+    if not model["noise"]:
+        repeats = draws = 1  # nothing to draw
+    constant = 0.5 * model["dim"] * np.log(2 * np.pi) if configuration["prior"] == "gaussian" else 0
+    result = {
+        "weights": weights,
+        "data": source,
+        "dim": model["dim"],
+        "backend": keras.backend.backend(),
+        "prior": configuration["prior"],
+        "noise": model["noise"],
+        "noise_kind": model["noise_kind"],
+        "is_bound": is_bound(configuration),
+        "constant": constant,
+    }
+    first, *others = parts
+    plan = {first: (repeats, draws), **dict.fromkeys(others, (1, 1))}
+    bar = keras.utils.Progbar(sum(max(p) + 1 for p in plan.values()), unit_name="pass")
+    for name, (tries, k) in plan.items():
+        pixels, labels = (part if part is None else part[:limit] for part in parts[name])
+        x = ops.convert_to_numpy(mnist.scale(pixels, levels))
+        nats, tight = noisy(encoder, configuration, x, tries, k, seed, bar)
+        clean = log_likelihood(encoder, configuration, x)
+        bar.add(1)
+        means = nats.mean(axis=1)
+        result[name] = {
+            "pictures": len(x),
+            "draws": k,
+            "nats": float(means.mean()),
+            "nats_sd": float(means.std(ddof=1)) if tries > 1 else None,
+            "nats_tight": None if tight is None else float(tight.mean()),
+            "loss": float(-means.mean() - constant),
+            "loss_without_noise": float(-clean.mean() - constant),
+            "classes": None
+            if labels is None
+            else {str(c): float(nats[:, labels == c].mean()) for c in np.unique(labels)},
+        }
+    x = ops.convert_to_numpy(mnist.scale(parts[first][0][:1000], levels))
+    result["round_trip"] = round_trip(encoder, decoder, x)
+    result["log_determinant"] = float(ops.convert_to_numpy(encoder.flow[-1].log_determinant()))
+    result["log_determinant_numerical"] = numerical_log_determinant(encoder, x[0])
+    return result
+
+
+def table(result, dim):
+    """The result for people."""
+
+    def line(name, *cells):
+        return f"{name:<34}" + "".join(f"{cell:>14}" for cell in cells)
+
+    def bits(nats):
+        return f"{bits_per_dimension(nats, dim):.4f}"
+
+    parts = [name for name in ("test", "train") if name in result]
+    values = [result[name] for name in parts]
+    first = values[0]
+    lines = [
+        line("", *(f"{name} ({v['pictures']:,})" for name, v in zip(parts, values))),
+        line("log-likelihood, nats", *(f"{v['nats']:.2f}" for v in values)),
+    ]
+    if first["nats_sd"] is not None:
+        lines.append(line("  sd over draws of the noise", f"{first['nats_sd']:.2f}"))
+    if result["is_bound"]:
+        lines.append(line("bits/dim", *(bits(v["nats"]) for v in values)))
+    if first["nats_tight"] is not None:
+        lines.append(
+            line(f"log mean exp, {first['draws']} draws, nats", f"{first['nats_tight']:.2f}")
+        )
+        if result["is_bound"]:
+            lines.append(line("  bits/dim", bits(first["nats_tight"])))
+    lines.append(line("the article's loss, with noise", *(f"{v['loss']:.2f}" for v in values)))
+    lines.append(line("  without noise", *(f"{v['loss_without_noise']:.2f}" for v in values)))
+    if first["classes"]:
+        lines.append("nats of each class, " + parts[0])
+        lines += [line(f"  {c}", f"{nats:.1f}") for c, nats in first["classes"].items()]
+    trip = result["round_trip"]
+    lines.append(
+        line("round trip, largest and mean error", f"{trip['max']:.1e}", f"{trip['mean']:.1e}")
+    )
+    determinant = result["log_determinant"], result["log_determinant_numerical"]
+    lines.append(line("log-determinant, and numerically", *(f"{d:.2f}" for d in determinant)))
+    if not result["is_bound"]:
+        lines.append(
+            f"Note: the noise, {result['noise_kind']} of width {result['noise']:g}, is not uniform "
+            "from one level to the next;\nno bits/dim: these nats are no bound on compression."
+        )
+    return "\n".join(lines)
+
+
+def parse():
+    parser = cli.Parser("Evaluate the likelihood of a trained flow.")
+    add = parser.add_argument
+    add("--weights", default=sample.default_weights(), help="weights file")
+    add("--data", default=mnist.MNIST, help="an .npz file, or fashion_mnist")
+    add("--repeats", type=number(int, 1), default=5, help="draws of the noise, for mean ± sd")
+    add("--draws", type=number(int, 1), default=1, help="draws for the tighter log mean exp bound")
+    add("--limit", type=number(int, 1), default=10_000, help="pictures of each part, at most")
+    add("--seed", type=cli.SEED, default=0, help="of the noise")
+    add("--json", help="also write the numbers to this file")
+    return parser.parse_args()
+
+
+def main():
+    args = parse()
+    print(f"weights: {args.weights}")
+    result = evaluate(args.weights, args.data, args.repeats, args.draws, args.limit, args.seed)
+    print(table(result, result["dim"]))
+    if args.json:
+        with checkpoint.atomic(args.json) as temporary, open(temporary, "w") as file:
+            json.dump(result, file, indent=1)
+
+
+if __name__ == "__main__":
+    cli.run(main)

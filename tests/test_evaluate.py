@@ -1,0 +1,128 @@
+"""Likelihoods against SciPy, and against a flow whose likelihood is known in closed form."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import DIM, SMALL, numpy
+from scipy import stats
+from test_checkpoint import with_model
+from test_scripts import script
+
+import evaluate
+import mnist
+import nice
+
+WIDTH = 1 / 256
+
+
+def configuration(prior="gaussian", **choices):
+    return {**with_model(**choices), "prior": prior, "levels": 256}
+
+
+def reference(weights, x, prior, depth, convention):
+    """log p(x) in NumPy, float64, from nothing but the article's formulas and a list of weights."""
+    weights = [w.astype("float64") for w in weights]
+    h = x.astype("float64")
+    for i in range(4):
+        h = h[:, ::-1]
+        x1, x2 = h[:, 0::2], h[:, 1::2]
+        m = x1
+        for j in range(depth + 1):
+            kernel, bias = weights[2 * (i * (depth + 1) + j) :][:2]
+            m = np.maximum(m @ kernel + bias, 0)
+        x2 = x2 - m if convention == "article" else x2 + m
+        h = np.stack([x1, x2], axis=2).reshape(h.shape)
+    z = h * np.exp(weights[-1])
+    density = {"gaussian": stats.norm, "logistic": stats.logistic}[prior]
+    return density.logpdf(z).sum(axis=1) + weights[-1].sum()
+
+
+@pytest.mark.parametrize("convention", ["article", "paper"])
+@pytest.mark.parametrize("prior", ["gaussian", "logistic"])
+def test_log_likelihood_is_that_of_an_independent_computation(small, x, prior, convention):
+    encoder, _ = small(convention=convention)
+    found = evaluate.log_likelihood(encoder, configuration(prior), x, batch_size=20)
+    expected = reference(encoder.get_weights(), x, prior, SMALL["depth"], convention)
+    assert np.abs(found - expected).max() <= 1e-3
+
+
+def identity(log_scale, **choices):
+    """A flow whose couplings add nothing: D independent dimensions."""
+    encoder, decoder = nice.build(**{**SMALL, "noise": WIDTH, "noise_kind": "positive", **choices})
+    for v in encoder.weights:
+        v.assign(np.full(v.shape, log_scale if v.name == "log_scale" else 0.0))
+    return encoder, decoder
+
+
+def test_dequantization_bounds_approach_the_closed_form_from_below():
+    """Whole numbers k under a density p: P(k) = F((k+1)/256) - F(k/256), exactly."""
+    log_scale = 5.0  # a standard deviation of 1.7 levels: the density varies within a level
+    encoder, _ = identity(log_scale)
+    k = np.random.default_rng(0).integers(0, 4, (200, DIM)).astype("uint8")
+    scale = np.exp(-log_scale)
+    cdf = stats.norm(scale=scale).cdf
+    exact = np.log(cdf((k + 1) / 256) - cdf(k / 256)).sum(axis=1).mean()
+    x = numpy(mnist.scale(k, 256))
+    cells = DIM * np.log(256)  # a density of 1 on the [0, 1] scale is 1/256 a level
+
+    def bound(draws):
+        nats, tight = evaluate.noisy(
+            encoder, configuration(noise=WIDTH, noise_kind="positive"), x, 20, draws, 0
+        )
+        return nats.mean() - cells, None if tight is None else tight.mean() - cells
+
+    plain, _ = bound(1)
+    bounds = [bound(draws)[1] for draws in (2, 10, 100)]
+    assert plain < bounds[0] < bounds[1] < bounds[2] < exact + 0.01
+    assert exact - plain > 0.1 and exact - bounds[2] < 0.1
+
+
+def test_bits_per_dimension():
+    # The paper: 1980.50 nats on MNIST.
+    assert evaluate.bits_per_dimension(1980.50, 784) == pytest.approx(4.356, abs=1e-3)
+    assert evaluate.bits_per_dimension(0.0, 784) == 8.0  # a uniform density: eight bits
+
+
+@pytest.mark.parametrize(
+    ("choices", "levels", "expected"),
+    [
+        ({"noise": 1 / 256, "noise_kind": "positive"}, 256, True),
+        ({"noise": 1 / 255, "noise_kind": "negative"}, 255, True),
+        ({"noise": 0.01, "noise_kind": "negative"}, 255, False),
+        ({"noise": 0.001, "noise_kind": "positive"}, 256, False),
+        ({"noise": 1 / 256, "noise_kind": "gaussian"}, 256, False),
+        ({"noise": 0.0, "noise_kind": "positive"}, 256, False),
+    ],
+)
+def test_only_noise_from_level_to_level_gives_a_bound(choices, levels, expected):
+    assert evaluate.is_bound({**with_model(**choices), "levels": levels}) == expected
+
+
+def test_the_numerical_log_determinant_sees_the_scales(small, x):
+    encoder, _ = small()
+    expected = float(numpy(encoder.weights[-1]).sum())
+    assert evaluate.numerical_log_determinant(encoder, x[0]) == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.0])
+def test_the_script(small, tmp_path, rng, noise):
+    choices = {"noise": noise}
+    encoder, _ = small(**choices)
+    weights, data = tmp_path / "w.weights.h5", tmp_path / "data.npz"
+    nice.save(weights, encoder, with_model(**choices))
+    x = rng.integers(0, 256, (50, 3, 4)).astype("uint8")
+    np.savez(data, x_train=x, y_train=np.arange(50) % 10, x_test=x[:20], y_test=np.arange(20) % 10)
+    flags = ["--weights", weights, "--data", data, "--draws", 3, "--json", "r.json"]
+    result = script("evaluate.py", *flags, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "no bits/dim" in result.stdout and "log-likelihood" in result.stdout
+    found = json.loads((tmp_path / "r.json").read_text())
+    clean = numpy(mnist.scale(x[:20].reshape(20, -1)))
+    expected = reference(encoder.get_weights(), clean, "gaussian", 2, "article").mean()
+    assert -found["test"]["loss_without_noise"] - found["constant"] == pytest.approx(
+        expected, abs=1e-3
+    )
+    assert set(found["test"]["classes"]) == {str(i) for i in range(10)}
+    assert (found["test"]["nats_tight"] is None) == (noise == 0)
+    assert found["round_trip"]["max"] < 1e-4
