@@ -432,7 +432,7 @@ def parse(argv=None):
         help="learning rate of log_scale, as a multiple; 1 in 2018")  # fmt: skip
     add("--epsilon", type=number(float, above=0), default=1e-4,
         help="of Adam; 1e-7 in 2018, 1e-4 in the paper")  # fmt: skip
-    add("--weight-decay", type=number(float, 0), default=1.0, help="of the kernels, as in AdamW")
+    add("--weight-decay", type=number(float, 0), default=0.3, help="of the kernels, as in AdamW")
     add("--dropout", type=number(float, 0, below=1), default=0.0, help="in the hidden layers of m")
     add("--noise", type=number(float, 0, 1), default=0.01,
         help="width of the training noise in units of the pixel range; 0 for none")  # fmt: skip
