@@ -12,8 +12,8 @@ sample: $(VENV)/.run  ## digits at once, from the shipped weights or your own
 	$(RUN) sample.py
 
 test: $(VENV)/.test  ## every test on TensorFlow; all but the scripts' on JAX
-	KERAS_BACKEND=tensorflow $(RUN) -m pytest -q
-	KERAS_BACKEND=jax $(RUN) -m pytest -q --ignore tests/test_scripts.py
+	KERAS_BACKEND=tensorflow $(RUN) -m pytest -q -n 2
+	KERAS_BACKEND=jax $(RUN) -m pytest -q -n 2 --ignore tests/test_scripts.py
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)

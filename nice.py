@@ -477,5 +477,9 @@ RECIPES = {
 }
 
 
+def main():
+    train(parse())
+
+
 if __name__ == "__main__":
-    cli.run(lambda: train(parse()))
+    cli.run(main)

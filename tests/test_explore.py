@@ -117,5 +117,3 @@ def test_the_script(small, tmp_path, pixels):
     assert result.returncode == 0, result.stderr
     assert imageio.imread(tmp_path / "out" / "interpolate.png").ndim == 3
     assert len(imageio.imread(tmp_path / "out" / "interpolate.gif", index=None)) > 10
-    result = script("explore.py", "everything", *flags, cwd=tmp_path)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1

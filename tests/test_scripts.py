@@ -1,10 +1,13 @@
 """The scripts as users run them: subprocesses, tiny settings, wrong arguments."""
 
+import contextlib
+import importlib
+import io
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
+import cli
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -43,15 +46,13 @@ def test_train_then_sample(trained):
     assert imageio.imread(trained / "out" / "loss.png").ndim == 3
     weights = ("--weights", trained / "out" / "nice.weights.h5")
     images = []
-    for flags in ([], [], ["--seed", 1], ["--sigma", 0.2]):
+    for flags in ([], ["--seed", 1]):
         flags = [*weights, "--rows", 3, *flags]
         result = script("sample.py", *flags, cwd=trained)
         assert result.returncode == 0 and "nice.weights.h5" in result.stdout
         images.append(imageio.imread(trained / "samples.png"))
     assert images[0].shape == (18, 12) and images[0].dtype == np.uint8
-    assert np.array_equal(images[0], images[1])
-    assert not np.array_equal(images[0], images[2])
-    assert not np.array_equal(images[0], images[3])
+    assert not np.array_equal(images[0], images[1])
 
 
 def test_shipped_weights_give_digits(tmp_path):
@@ -65,7 +66,18 @@ def test_shipped_weights_give_digits(tmp_path):
     assert digits[:, :2].mean() < 10 and digits[:, 8:20, 8:20].mean() > 50
 
 
-def test_every_bad_input_is_one_clear_line_and_exit_code_2(trained, tmp_path):
+def in_process(name, *arguments):
+    """The same as `script`, without loading Keras again: (exit code, stderr)."""
+    module = importlib.import_module(name.removesuffix(".py"))
+    stderr = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(stderr):
+        patch.setattr(sys, "argv", [name, *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.run(module.main)
+    return end.value.code, stderr.getvalue()
+
+
+def test_every_bad_input_is_one_clear_line_and_exit_code_2(trained, tmp_path, monkeypatch):
     good = trained / "out" / "nice.weights.h5"
     whole = good.read_bytes()
     (tmp_path / "truncated.weights.h5").write_bytes(whole[: len(whole) // 2])
@@ -95,15 +107,14 @@ def test_every_bad_input_is_one_clear_line_and_exit_code_2(trained, tmp_path):
         (f"nice.py --data {trained}/data.npz --output file/out", "file/out"),
     ]
 
-    def run(case):
-        return script(*case[0].split(), cwd=tmp_path)
-
-    before = sorted(os.listdir(tmp_path))
-    with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(run, cases))
-    for (command, reason), result in zip(cases, results):
-        assert result.returncode == 2, (command, result)
-        assert result.stderr.count("\n") == 1 and reason in result.stderr, (command, result.stderr)
-        assert "Traceback" not in result.stdout + result.stderr
-    left = set(os.listdir(tmp_path)) - set(before) - {"weights"}
-    assert not left
+    monkeypatch.chdir(tmp_path)
+    before = set(os.listdir(tmp_path))
+    for i, (command, reason) in enumerate(cases):
+        code, stderr = in_process(*command.split())
+        assert code == 2, (command, stderr)
+        assert stderr.count("\n") == 1 and reason in stderr, (command, stderr)
+        if i % 5 == 0:  # and, for some, as users see it
+            result = script(*command.split(), cwd=tmp_path)
+            assert (result.returncode, result.stderr) == (code, stderr)
+            assert "Traceback" not in result.stdout
+    assert set(os.listdir(tmp_path)) == before
