@@ -164,14 +164,14 @@ def evaluate(weights, source=mnist.MNIST, repeats=5, draws=1, limit=10_000, seed
     return result
 
 
-def table(result, dim):
+def table(result):
     """The result for people."""
 
     def line(name, *cells):
         return f"{name:<34}" + "".join(f"{cell:>14}" for cell in cells)
 
     def bits(nats):
-        return f"{bits_per_dimension(nats, dim):.4f}"
+        return f"{bits_per_dimension(nats, result['dim']):.4f}"
 
     parts = [name for name in ("test", "train") if name in result]
     values = [result[name] for name in parts]
@@ -226,7 +226,7 @@ def main():
     args = parse()
     print(f"weights: {args.weights}")
     result = evaluate(args.weights, args.data, args.repeats, args.draws, args.limit, args.seed)
-    print(table(result, result["dim"]))
+    print(table(result))
     if args.json:
         with checkpoint.atomic(args.json) as temporary, open(temporary, "w") as file:
             json.dump(result, file, indent=1)

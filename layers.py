@@ -154,8 +154,8 @@ class Split(keras.layers.Layer):
 
 
 @register
-class Concat(keras.layers.Layer):
-    """Interleaves two halves: the inverse of `Split`.
+class Concat(Split):
+    """Interleaves two halves: `Split` the other way round.
 
     Log-determinant 0.
 
@@ -164,12 +164,8 @@ class Concat(keras.layers.Layer):
         inverse: split again.
     """
 
-    def build(self, input_shape):
-        if not isinstance(input_shape[0], (list, tuple)):
-            check_even(input_shape)
-
     def call(self, x, inverse=False):
-        return split(x) if inverse else concat(x)
+        return super().call(x, inverse=not inverse)
 
 
 @register
