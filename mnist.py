@@ -1,10 +1,14 @@
 """Pixels in, float32 (B, D) in [0, 1] out, with clear errors.
 
 MNIST (LeCun, Cortes and Burges, CC BY-SA 3.0) lies in data/mnist.npz, so that
-no network is needed. Any `.npz` of equal pictures will do in its place.
+no network is needed. Any `.npz` of equal pictures will do in its place, and so
+will a folder of IDX files, as MNIST and its likes are published.
 """
 
+import gzip
+import math
 import os
+import struct
 import zipfile
 from typing import NamedTuple
 
@@ -32,10 +36,11 @@ class Pictures(NamedTuple):
 
 
 def load(source=MNIST):
-    """Load pictures from an `.npz` file, or "fashion_mnist" through keras.datasets.
+    """Load pictures from an `.npz` file or an IDX folder, or "fashion_mnist" (keras.datasets).
 
     The file holds `x_train` and, optionally, `x_test`, `y_train`, `y_test`;
-    pictures are (N, H, W) or (N, D), uint8 in 0–255 or float in [0, 1].
+    pictures are (N, H, W) or (N, D), uint8 in 0–255 or float in [0, 1]. The folder
+    holds the like as train-images-idx3-ubyte, …, with or without .gz.
 
     Returns: `Pictures`.
     Raises: `UserError` for a missing, damaged, pickled or unusable file.
@@ -146,22 +151,81 @@ def _read(path):
     if not os.path.exists(path):
         raise UserError(f"there is no data file {path}. Give --data an .npz file.")
     try:
-        if not zipfile.is_zipfile(path):
-            raise UserError(
-                f"{path} is not an .npz file, or is cut short. Save arrays with numpy.savez."
-            )
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in NAMES if name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
-        if "pickle" in str(error):
-            raise UserError(
-                f"{path} holds pickled objects, which could run code: refused. "
-                "Save plain arrays with numpy.savez."
-            ) from None
-        raise UserError(f"{path} is not a readable .npz file: {error}") from None
+        arrays = _idx_folder(path) if os.path.isdir(path) else _npz(path)
+    except UserError:
+        raise
+    except Exception as error:  # zlib, zipfile, gzip and NumPy raise nearly anything
+        raise UserError(f"{path} is damaged, or no data file: {error}") from None
     if "x_train" not in arrays:
         raise UserError(f"{path} holds no array x_train.")
     return arrays
+
+
+def _check_size(claimed, path):
+    """A small file must not be able to fill the memory: real pictures shrink by 5 to 20."""
+    if claimed > 100 * os.path.getsize(path) + 2**26:
+        raise UserError(f"{path} claims to hold {claimed:,} bytes, far too many for its size.")
+
+
+def _npz(path):
+    if not zipfile.is_zipfile(path):
+        raise UserError(
+            f"{path} is not an .npz file, or is cut short. Save arrays with numpy.savez."
+        )
+    with zipfile.ZipFile(path) as file:
+        members = {name: name + ".npy" for name in NAMES if name + ".npy" in file.namelist()}
+        _check_size(sum(file.getinfo(member).file_size for member in members.values()), path)
+        return {name: _npy(file, member, path) for name, member in members.items()}
+
+
+def _npy(file, member, path):
+    """One array. NumPy would allocate whatever the header claims, so the header comes first."""
+    headers = {(1, 0): np.lib.format.read_array_header_1_0,
+               (2, 0): np.lib.format.read_array_header_2_0}  # fmt: skip
+    with file.open(member) as stream:
+        shape, fortran, dtype = headers[np.lib.format.read_magic(stream)](stream)
+        if dtype.hasobject:
+            raise UserError(
+                f"{path} holds pickled objects, which could run code: refused. "
+                "Save plain arrays with numpy.savez."
+            )
+        size = file.getinfo(member).file_size - stream.tell()
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size:
+            raise UserError(f"{member} in {path} does not have the size that it claims.")
+        array = np.frombuffer(bytearray(stream.read()), dtype)
+    return array.reshape(shape, order="F" if fortran else "C")
+
+
+IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte",
+       "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")  # fmt: skip
+
+
+def _idx_folder(folder):
+    arrays = {}
+    for name, base in zip(NAMES, IDX):
+        for end, open_ in (("", open), (".gz", gzip.open)):
+            path = os.path.join(folder, base + end)
+            if os.path.exists(path):
+                with open_(path, "rb") as stream:
+                    arrays[name] = _idx(stream, path)
+                break
+    if "x_train" not in arrays:
+        raise UserError(f"the folder {folder} holds no {IDX[0]}, nor {IDX[0]}.gz.")
+    return arrays
+
+
+def _idx(stream, path):
+    """IDX: two zeros, 8 for uint8, the number of dimensions, the dimensions, the bytes."""
+    zeros, kind, dimensions = struct.unpack(">HBB", stream.read(4))
+    if zeros or kind != 8 or dimensions not in (1, 3):
+        raise UserError(f"{path} is not an IDX file of bytes.")
+    shape = struct.unpack(f">{dimensions}I", stream.read(4 * dimensions))
+    size = math.prod(shape)
+    _check_size(size, path)
+    content = stream.read(size)
+    if len(content) != size or stream.read(1):
+        raise UserError(f"{path} does not have the size that it claims.")
+    return np.frombuffer(bytearray(content), "uint8").reshape(shape)
 
 
 def _check(x, name, shape):
