@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: train sample test clean
+.PHONY: train sample test soak clean
 
 train: $(VENV)/.run  ## train on MNIST, 20 epochs, into weights/
 	$(RUN) nice.py
@@ -11,9 +11,14 @@ train: $(VENV)/.run  ## train on MNIST, 20 epochs, into weights/
 sample: $(VENV)/.run  ## digits at once, from the shipped weights or your own
 	$(RUN) sample.py
 
-test: $(VENV)/.test  ## every test on TensorFlow; all but the scripts' on JAX
+test: $(VENV)/.test  ## every test on TensorFlow; all but the processes' on JAX
 	KERAS_BACKEND=tensorflow $(RUN) -m pytest -q -n 2
-	KERAS_BACKEND=jax $(RUN) -m pytest -q -n 2 --ignore tests/test_scripts.py
+	KERAS_BACKEND=jax $(RUN) -m pytest -q -n 2 --ignore tests/test_scripts.py --ignore tests/test_crashes.py
+
+soak: $(VENV)/.test  ## an hour of killed trainings and mutated files
+	KERAS_BACKEND=tensorflow $(RUN) tests/soak.py kills --count 200
+	KERAS_BACKEND=jax $(RUN) tests/soak.py kills --count 50
+	$(RUN) tests/soak.py mutations --count 20000
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)

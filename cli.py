@@ -32,6 +32,10 @@ class UserError(Exception):
     """Something the user can mend; the message says what was wrong and what to do."""
 
 
+class Stopped(Exception):
+    """The user or the system ended a run; `args` are a line to say and the exit code."""
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with defaults in the help and errors of one line."""
 
@@ -78,13 +82,14 @@ def run(main):
     try:
         main()
     except UserError as error:
-        sys.exit(fail(error))
+        _end(str(error), 2)
+    except Stopped as stop:
+        _end(*stop.args)
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted\n")
-        sys.exit(130)
+        _end("interrupted", 130)
 
 
-def fail(error):
-    line = " ".join(str(error).split())
-    sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {line}\n")
-    return 2
+def _end(message, code):
+    sys.stdout.flush()
+    sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {' '.join(message.split())}\n")
+    sys.exit(code)

@@ -12,11 +12,9 @@ In Python:
     x = decoder(z)
 """
 
-import csv
-import io
+import hashlib
 import os
 import sys
-import time
 
 import cli
 import keras
@@ -27,11 +25,11 @@ from keras import ops
 import checkpoint
 import mnist
 import pictures
+from keeper import TRAINED, Keeper
 from layers import Concat, Couple, Noise, Scale, Shuffle, Split, register
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 WEIGHTS = os.path.join(HERE, "weights")
-TRAINED = "nice" + checkpoint.SUFFIX  # what training writes into its --output folder
 
 
 # ------------------------------------------------------------------ the flow
@@ -166,26 +164,36 @@ PRIORS = {"gaussian": gaussian, "logistic": logistic}
 
 
 def draw(prior, shape, sigma, seed):
-    """Codes z from the prior, times the temperature sigma: float32 NumPy."""
+    """Codes z from the prior, times the temperature sigma: float32 NumPy.
+
+    `seed` is an integer, or a NumPy generator to go on drawing from.
+    """
     generator = np.random.default_rng(seed)
     z = generator.standard_normal(shape) if prior == "gaussian" else generator.logistic(size=shape)
     return (sigma * z).astype("float32")
 
 
+def samples(decoder, configuration, count, sigma, seed, batch_size=1000):
+    """Yield `count` pictures of temperature sigma in batches: (batch_size, D) in [0, 1]."""
+    generator, dim = np.random.default_rng(seed), configuration["model"]["dim"]
+    for start in range(0, count, batch_size):
+        shape = (min(batch_size, count - start), dim)
+        z = draw(configuration["prior"], shape, sigma, generator)
+        x = ops.convert_to_numpy(decoder.predict_on_batch(z)) * (configuration["levels"] / 255)
+        yield np.clip(x, 0, 1)
+
+
 def sample(decoder, configuration, count, sigma, seed):
-    """Decode `count` codes of temperature sigma in one call: (count, D) pictures in [0, 1]."""
-    z = draw(configuration["prior"], (count, configuration["model"]["dim"]), sigma, seed)
-    x = ops.convert_to_numpy(decoder(z)) * (configuration["levels"] / 255)
-    return np.clip(x, 0, 1)
+    """All of `samples` at once: (count, D)."""
+    return np.concatenate(list(samples(decoder, configuration, count, sigma, seed)))
 
 
 # ---------------------------------------------------------------- on the disk
 
 
-def save(path, encoder, configuration, dtype="float32"):
+def save(path, encoder, configuration, dtype=None):
     """Write the encoder's weights and `configuration` (see `configure`) to one file."""
-    arrays = {v.path: ops.convert_to_numpy(v) for v in encoder.weights}
-    checkpoint.save(path, arrays, configuration, dtype)
+    checkpoint.save(path, {v.path: v for v in encoder.weights}, configuration, dtype)
 
 
 def load(path):
@@ -206,10 +214,7 @@ def load_with_configuration(path):
             f"{path} holds {held:,} numbers, its configuration needs {parameter_count(**model):,}."
         )
     encoder, decoder = build(**model)
-    if {v.path: v.shape for v in encoder.weights} != {k: a.shape for k, a in arrays.items()}:
-        raise UserError(f"{path} has weights of other names or shapes than its configuration.")
-    for variable in encoder.weights:
-        variable.assign(arrays[variable.path])
+    checkpoint.assign({v.path: v for v in encoder.weights}, arrays, path)
     return encoder, decoder, configuration
 
 
@@ -337,35 +342,6 @@ def compile_encoder(encoder, args, total_steps):
     encoder.compile(loss=PRIORS[args.prior], optimizer=optimizer)
 
 
-class Keeper(keras.callbacks.Callback):
-    """After each epoch: history.csv, and the weights where validation was never better."""
-
-    def __init__(self, folder, configuration):
-        super().__init__()
-        self.folder, self.configuration = folder, configuration
-        self.path = os.path.join(folder, TRAINED)
-        self.best, self.history = np.inf, []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch + 1, "loss": logs["loss"], "val_loss": logs["val_loss"]}
-        row["learning_rate"] = float(self.model.optimizer.learning_rate)
-        row["seconds"] = round(time.perf_counter() - self.start, 2)
-        self.history.append(row)
-        if row["val_loss"] < self.best:
-            self.best = row["val_loss"]
-            save(self.path, self.model, {**self.configuration, "best": row})
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=row)
-        writer.writeheader()
-        writer.writerows(self.history)
-        path = os.path.join(self.folder, "history.csv")
-        with checkpoint.atomic(path) as temporary, open(temporary, "w") as file:
-            file.write(text.getvalue())
-
-
 def split_validation(data, args):
     """`(x_train, x_validation)`, (N, D) each: 2018 validates on the test images."""
     if args.validation == "test" and data.x_test is not None:
@@ -376,47 +352,84 @@ def split_validation(data, args):
     return data.x_train[:-held_out], data.x_train[-held_out:]
 
 
+def settings(args, x_train, x_validation):
+    """All that decides what a training results in, as `{flag: value}`: a resumed one repeats it."""
+    digest = hashlib.sha256()
+    for pixels in (x_train, x_validation):
+        digest.update(repr((pixels.shape, pixels.dtype)).encode())
+        digest.update(np.ascontiguousarray(pixels))
+    decide = {k.replace("_", "-"): v for k, v in vars(args).items() if k not in UNDECISIVE}
+    return {**decide, "data": digest.hexdigest()[:16], "backend": keras.backend.backend()}
+
+
+UNDECISIVE = ("recipe", "data", "output", "resume")
+
+
 def train(args):
-    checkpoint.check_writable(args.output)  # now, not after the first epoch
+    with checkpoint.locked(args.output):  # writable? Now, not after the first epoch
+        _train(args)
+
+
+def _train(args):
     keras.utils.set_random_seed(args.seed)
     data = mnist.load(args.data)
     x_train, x_validation = split_validation(data, args)
     configuration = configure(args, x_train.shape[1], data.picture)
-    encoder, _ = build(**configuration["model"])
+    encoder, decoder = build(**configuration["model"])
     steps = mnist.steps(len(x_train), args.batch_size)
     compile_encoder(encoder, args, args.epochs * steps)
     validation = ops.convert_to_numpy(mnist.scale(x_validation, args.levels))
     if args.validation_noise and args.noise:
         noise = encoder.noise
         validation = ops.convert_to_numpy(noise(validation, training=True))
-    keeper = Keeper(args.output, configuration)
+
+    def frame():  # of the film of the training: the same codes after every epoch
+        x = sample(decoder, configuration, 8 * 8, sigma=0.75, seed=0)
+        return pictures.tile(x, data.picture)
+
+    keeper = Keeper(args.output, configuration, settings(args, x_train, x_validation), frame)
+    if not args.resume:
+        keeper.warn()
+    elif keeper.resume(encoder):
+        print(f"this run is finished: {keeper.weights}")
+        return
     print(
         f"{encoder.count_params():,} parameters; {len(x_train):,} training pictures, "
         f"{len(x_validation):,} for validation; {keras.backend.backend()}"
     )
-    encoder.fit(
-        mnist.batches(x_train, args.batch_size, args.seed, args.levels),
-        steps_per_epoch=steps,
-        epochs=args.epochs,
-        validation_data=(validation, validation),
-        validation_batch_size=1000,
-        shuffle=False,  # `batches` has its own order
-        callbacks=[keeper],
-        verbose="auto" if sys.stdout.isatty() else 2,  # a log wants one line an epoch
+    first_epoch = len(keeper.history)
+    if first_epoch < args.epochs:  # else it was killed before its pictures were drawn
+        with keeper:
+            encoder.fit(
+                mnist.batches(x_train, args.batch_size, args.seed, args.levels, first_epoch),
+                steps_per_epoch=steps,
+                initial_epoch=first_epoch,
+                epochs=args.epochs,
+                validation_data=(validation, validation),
+                validation_batch_size=1000,
+                shuffle=False,  # `batches` has its own order
+                callbacks=[keeper],
+                verbose="auto" if sys.stdout.isatty() else 2,  # a log wants one line an epoch
+            )
+        keeper.raise_if_stopped()
+    best = keeper.best
+    print(f"best validation loss {best['val_loss']:.2f} at epoch {best['epoch']}: {keeper.weights}")
+    leave_pictures(args.output, keeper.history, keeper.frames)
+    keeper.finish()
+
+
+def leave_pictures(folder, history, frames):
+    """loss.png from the history, samples.png from the best weights, training.gif from frames."""
+    curve, grid, film = (
+        os.path.join(folder, f) for f in ("loss.png", "samples.png", "training.gif")
     )
-    best = min(keeper.history, key=lambda row: row["val_loss"])
-    print(f"best validation loss {best['val_loss']:.2f} at epoch {best['epoch']}: {keeper.path}")
-    leave_pictures(args.output, keeper.history)
-
-
-def leave_pictures(folder, history):
-    """loss.png and samples.png, from the history and the best weights in `folder`."""
-    curve, grid = (os.path.join(folder, name) for name in ("loss.png", "samples.png"))
     pictures.save(curve, pictures.loss_curve(history))
     _, decoder, configuration = load_with_configuration(os.path.join(folder, TRAINED))
     x = sample(decoder, configuration, 15 * 15, sigma=0.75, seed=0)
     pictures.save(grid, pictures.tile(x, configuration["picture"]))
-    print(f"pictures: {curve}, {grid}")
+    frames = [pictures.enlarge(frame, 2) for frame in frames]
+    pictures.save_gif(film, [*frames, *frames[-1:] * 4], seconds=0.5)
+    print(f"pictures: {curve}, {grid}, {film}")
 
 
 def parse(argv=None):
@@ -454,8 +467,10 @@ def parse(argv=None):
         "or on the last 10,000 training images (a sixth of a small set)")  # fmt: skip
     add("--validation-noise", action="store_true", help="validate with noise, drawn once")
     add("--seed", type=cli.SEED, default=0, help="of weights, order and noise")
-    add("--data", default=mnist.MNIST, help="an .npz file, or fashion_mnist")
+    add("--data", default=mnist.MNIST, help="an .npz file, an IDX folder, or fashion_mnist")
     add("--output", default=WEIGHTS, help="folder for weights, history and pictures")
+    add("--resume", action="store_true",
+        help="go on after the last complete epoch; all other flags as before")  # fmt: skip
     recipe = parser.parse_known_args(argv)[0].recipe
     parser.set_defaults(**RECIPES[recipe])
     return parser.parse_args(argv)
@@ -464,7 +479,7 @@ def parse(argv=None):
 RECIPES = {
     "best": {},
     "article": {"schedule": "constant", "scale_pace": 1.0, "epsilon": 1e-7, "weight_decay": 0.0},
-    "paper": {
+    "paper": {  # its model, data and selection; the schedule is ours, the paper's took 1500 epochs
         "prior": "logistic",
         "convention": "paper",
         "output_activation": "linear",
@@ -473,6 +488,8 @@ RECIPES = {
         "levels": 256,
         "validation": "heldout",
         "validation_noise": True,
+        "weight_decay": 1.0,
+        "epochs": 24,
     },
 }
 

@@ -102,6 +102,10 @@ def test_missing_files_folders_and_foreign_files_are_refused(small, path, tmp_pa
             nice.load(str(missing))
 
 
+def text(content):
+    return np.frombuffer(content.encode(), "uint8")
+
+
 def replace(file, name, value):
     del file[name]
     file[name] = value
@@ -119,10 +123,15 @@ DAMAGE = {
     "strings": lambda f: replace(f, KERNEL, "weights"),
     "soft link": lambda f: replace(f, KERNEL, h5py.SoftLink("/encoder/scale/log_scale")),
     "external link": lambda f: replace(f, KERNEL, h5py.ExternalLink("/etc/passwd", "/")),
-    "no configuration": lambda f: f.attrs.__delitem__(checkpoint.ATTRIBUTE),
-    "no JSON": lambda f: f.attrs.__setitem__(checkpoint.ATTRIBUTE, "{"),
-    "a list": lambda f: f.attrs.__setitem__(checkpoint.ATTRIBUTE, "[]"),
-    "bytes": lambda f: f.attrs.__setitem__(checkpoint.ATTRIBUTE, np.zeros(4)),
+    "no configuration": lambda f: f.__delitem__(checkpoint.CONFIGURATION),
+    "no JSON": lambda f: replace(f, checkpoint.CONFIGURATION, text("{")),
+    "a list": lambda f: replace(f, checkpoint.CONFIGURATION, text("[]")),
+    "nested too deep": lambda f: replace(f, checkpoint.CONFIGURATION, text("[" * 10**5)),
+    "no text": lambda f: replace(f, checkpoint.CONFIGURATION, np.full(4, 255, "uint8")),
+    "an attribute": lambda f: (
+        f.__delitem__(checkpoint.CONFIGURATION),
+        f.attrs.__setitem__(checkpoint.CONFIGURATION, "{}"),
+    ),
 }
 
 
@@ -138,12 +147,12 @@ def test_damaged_files_are_refused(small, path, damage):
 def test_an_array_larger_than_its_file_is_refused(path):
     """A bomb: 4 TB of zeros in a few kB."""
     with h5py.File(path, "w") as file:
-        file.attrs[checkpoint.ATTRIBUTE] = json.dumps(CONFIGURATION)
+        file[checkpoint.CONFIGURATION] = text(json.dumps(CONFIGURATION))
         file.create_dataset("encoder/bomb", (10**6, 10**6), "float32", chunks=(1000, 1000))
     with pytest.raises(UserError):
         nice.load(path)
     with h5py.File(path, "w") as file:
-        file.attrs[checkpoint.ATTRIBUTE] = json.dumps(CONFIGURATION)
+        file[checkpoint.CONFIGURATION] = text(json.dumps(CONFIGURATION))
         file.create_dataset("encoder/bomb", (10**6, 10**6), "float32")  # never written
     with pytest.raises(UserError):
         nice.load(path)

@@ -36,7 +36,7 @@ def history(output):
 def test_training_leaves_weights_history_and_pictures(data, tmp_path):
     encoder, _, configuration = run(data, tmp_path / "out")
     assert sorted(os.listdir(tmp_path / "out")) == [
-        "history.csv", "loss.png", nice.TRAINED, "samples.png"
+        "history.csv", "loss.png", "nice.state.h5", nice.TRAINED, "samples.png", "training.gif"
     ]  # fmt: skip
     rows = history(tmp_path / "out")
     assert [row["epoch"] for row in rows] == [1, 2]

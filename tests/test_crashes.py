@@ -1,0 +1,91 @@
+"""Killed, stopped, out of space: as users meet it, in processes of their own."""
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import soak
+from test_scripts import in_process
+from test_training import TINY, data, history, run  # noqa: F401  (data: a fixture)
+
+import checkpoint
+import keeper
+
+
+def test_killed_at_random_moments_and_resumed_it_ends_the_same():
+    _, _, differing = soak.kills(5)
+    assert differing == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_step_and_say_how_to_go_on(data, tmp_path, number):  # noqa: F811
+    flags = [*TINY, "--epochs", "500", "--data", data, "--output", str(tmp_path)]
+    command = [sys.executable, os.path.join(soak.ROOT, "nice.py"), *flags]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    for line in process.stdout:
+        if "Epoch 3/" in line:
+            break
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert stderr.count("\n") == 1 and "--resume" in stderr and number.name in stderr
+    rows = history(tmp_path)
+    assert len(rows) >= 2 and f"{len(rows)} complete epochs" in stderr
+    configuration, _ = checkpoint.read(str(tmp_path / keeper.STATE))
+    assert len(configuration["history"]) == len(rows)
+
+
+def limited(size):
+    """In the child: no file may grow beyond `size` bytes."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return limit
+
+
+def test_a_file_that_may_not_grow_ends_training_with_one_line(data, tmp_path):  # noqa: F811
+    run(data, tmp_path)
+    before = soak.result(tmp_path)
+    flags = [*TINY, "--units", "64", "--data", data, "--output", str(tmp_path)]
+    command = [sys.executable, os.path.join(soak.ROOT, "nice.py"), *flags]
+    result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited(20_000))
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.count("\n") == 1 and "could not be written" in result.stderr
+    assert soak.result(tmp_path) == before
+    assert set(os.listdir(tmp_path)) - {"data.npz"} == {*soak.RESULT, keeper.STATE}
+
+
+@contextlib.contextmanager
+def small_disk(path, size):
+    """A file system of so many bytes, where the machine lets us mount one."""
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+    if not hasattr(os, "geteuid") or os.geteuid() or subprocess.run(mount).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        yield path
+    finally:
+        time.sleep(0.1)
+        subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_full_disk_ends_training_with_one_line(data, tmp_path):  # noqa: F811
+    with small_disk(tmp_path / "disk", 2**20) as disk:
+        flags = [*TINY, "--units", "100", "--data", data, "--output", str(disk)]
+        run(data, disk, "--units", "100")
+        before = soak.result(disk)
+        free = os.statvfs(disk)
+        (disk / "filler").write_bytes(bytes(free.f_bavail * free.f_frsize - 20_000))
+        code, stderr = in_process("nice.py", *flags, "--seed", "1")
+        assert code == 2 and stderr.count("\n") == 1 and "No space left" in stderr
+        assert soak.result(disk) == before
+        (disk / "filler").unlink()
+        run(data, disk, "--units", "100", "--seed", "1")

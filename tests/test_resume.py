@@ -1,0 +1,198 @@
+"""Going on after a stop changes nothing, and divergence loses nothing."""
+
+import os
+
+import numpy as np
+import pytest
+import soak
+from cli import UserError
+from conftest import numpy
+from test_scripts import in_process
+from test_training import TINY, data, history, run  # noqa: F401  (data: a fixture)
+
+import checkpoint
+import keeper
+import nice
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill_after(epochs, monkeypatch):
+    """Die once the state of so many epochs is on the disk."""
+    write = keeper.Keeper._write_state
+
+    def dying(self, *arguments, **options):
+        write(self, *arguments, **options)
+        if len(self.history) == epochs:
+            raise Killed
+
+    monkeypatch.setattr(keeper.Keeper, "_write_state", dying)
+
+
+FLAGS = {
+    "noise, dropout": ["--dropout", "0.2"],
+    "constant rate": ["--recipe", "article"],
+    "the paper's": ["--recipe", "paper", "--shuffle", "random"],
+}
+
+
+@pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
+def test_resuming_repeats_every_bit(data, tmp_path, monkeypatch, flags):  # noqa: F811
+    flags = [*flags, "--epochs", "4"]
+    run(data, tmp_path / "whole", *flags)
+    for epochs in (1, 3):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            kill_after(epochs, patch)
+            run(data, tmp_path / "killed", *flags, "--resume")
+    run(data, tmp_path / "killed", *flags, "--resume")
+    assert soak.result(tmp_path / "killed") == soak.result(tmp_path / "whole")
+
+
+def test_a_run_killed_before_its_pictures_still_gets_them(data, tmp_path, monkeypatch):  # noqa: F811
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(2, patch)
+        run(data, tmp_path)
+    assert not (tmp_path / "samples.png").exists()
+    run(data, tmp_path, "--resume")
+    assert (tmp_path / "samples.png").exists()
+
+
+def test_resume_says_what_it_does(data, tmp_path, capsys):  # noqa: F811
+    run(data, tmp_path, "--resume")
+    assert "nothing to resume" in capsys.readouterr().out
+    before = soak.result(tmp_path), os.stat(tmp_path / keeper.STATE).st_mtime_ns
+    run(data, tmp_path, "--resume")
+    assert "finished" in capsys.readouterr().out
+    assert (soak.result(tmp_path), os.stat(tmp_path / keeper.STATE).st_mtime_ns) == before
+
+
+def test_an_unfinished_run_is_not_replaced_without_a_word(data, tmp_path, monkeypatch, capsys):  # noqa: F811
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(1, patch)
+        run(data, tmp_path)
+    run(data, tmp_path)
+    assert "an unfinished run" in capsys.readouterr().out
+    run(data, tmp_path)
+    assert "an unfinished run" not in capsys.readouterr().out
+
+
+OTHER = {
+    "batch-size": ["--batch-size", "8"],
+    "learning-rate": ["--learning-rate", "0.1"],
+    "epochs": ["--epochs", "3"],
+    "noise": ["--noise", "0"],
+    "seed": ["--seed", "5"],
+    "validation-noise": ["--validation-noise"],
+}
+
+
+def test_other_settings_are_refused_by_name(data, tmp_path, monkeypatch, rng):  # noqa: F811
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(1, patch)
+        run(data, tmp_path)
+    before = (tmp_path / keeper.STATE).read_bytes()
+    for name, flags in OTHER.items():
+        with pytest.raises(UserError, match=f"with {name} "):
+            run(data, tmp_path, "--resume", *flags)
+    other = str(tmp_path / "other.npz")
+    np.savez(other, x_train=rng.integers(0, 256, (70, 4, 4)).astype("uint8"))
+    with pytest.raises(UserError, match="with data "):
+        run(other, tmp_path, "--resume")
+    assert (tmp_path / keeper.STATE).read_bytes() == before
+
+
+def test_a_damaged_state_is_refused_and_the_model_untouched(data, tmp_path, monkeypatch):  # noqa: F811
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(1, patch)
+        run(data, tmp_path)
+    path = str(tmp_path / keeper.STATE)
+    configuration, arrays = checkpoint.read(path)
+    damage = [
+        ({**configuration, "history": []}, arrays),
+        ({**configuration, "history": [{"epoch": 1}]}, arrays),
+        ({**configuration, "settings": None}, arrays),
+        ({**configuration, "finished": 1}, arrays),
+        (configuration, {k: v for k, v in arrays.items() if k != "variable_0"}),
+        (configuration, {**arrays, "variable_0": arrays["variable_0"].astype("int32")}),
+        (configuration, {k: v for k, v in arrays.items() if k != "frames"}),
+    ]
+    for configuration, arrays in damage:
+        checkpoint.save(path, arrays, configuration)
+        with pytest.raises(UserError):
+            run(data, tmp_path, "--resume")
+
+
+def diverge_in(epoch, monkeypatch):
+    """Weights that turn absurd in the epoch given: losses become infinite."""
+    begin = keeper.Keeper.on_epoch_begin
+
+    def diverging(self, number, logs=None):
+        begin(self, number, logs)
+        if number + 1 == epoch:
+            log_scale = self.model.flow[-1].log_scale
+            log_scale.assign(np.full(log_scale.shape, 1e4))
+
+    monkeypatch.setattr(keeper.Keeper, "on_epoch_begin", diverging)
+
+
+def test_divergence_ends_the_run_and_a_lower_rate_goes_on(data, tmp_path, monkeypatch):  # noqa: F811
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="lower --learning-rate"):
+        diverge_in(1, patch)
+        run(data, tmp_path / "at once")
+    output = tmp_path / "later"
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="epoch 3"):
+        diverge_in(3, patch)
+        run(data, output, "--epochs", "4")
+    assert [row["epoch"] for row in history(output)] == [1, 2]
+    best = (output / nice.TRAINED).read_bytes()
+    encoder, _ = nice.load(str(output / nice.TRAINED))
+    assert all(np.isfinite(w).all() for w in encoder.get_weights())
+    with pytest.raises(UserError, match="diverged"):  # the same would happen again
+        run(data, output, "--epochs", "4", "--resume")
+    with pytest.raises(UserError, match="with noise "):
+        run(data, output, "--epochs", "4", "--resume", "--learning-rate", "1e-4", "--noise", "0")
+    assert (output / nice.TRAINED).read_bytes() == best
+    run(data, output, "--epochs", "4", "--resume", "--learning-rate", "1e-4")
+    rows = history(output)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert rows[2]["learning_rate"] < 1e-4 < rows[1]["learning_rate"]
+
+
+def test_the_second_run_into_a_folder_is_refused(data, tmp_path):  # noqa: F811
+    flags = [*TINY, "--data", data, "--output", str(tmp_path)]
+    with checkpoint.locked(str(tmp_path)):
+        code, stderr = in_process("nice.py", *flags)
+        assert code == 2 and stderr.count("\n") == 1 and "another training" in stderr
+    with checkpoint.locked(str(tmp_path)):
+        pass
+
+
+def test_what_a_killed_run_left_half_written_goes(data, tmp_path):  # noqa: F811
+    half = tmp_path / f".nice.state.h5.abc{checkpoint.TEMPORARY}"
+    half.write_bytes(b"half")
+    other = tmp_path / ".somebody.tmp"
+    other.write_bytes(b"else's")
+    run(data, tmp_path)
+    assert not half.exists() and other.exists()
+
+
+def test_assigning_is_all_or_nothing(small, x):
+    encoder, _ = small()
+    variables = {v.path: v for v in encoder.weights}
+    before = [numpy(v) for v in encoder.weights]
+    arrays = {name: numpy(v) + 1 for name, v in variables.items()}
+    arrays[list(arrays)[-1]] = np.zeros(3, "float32")
+    with pytest.raises(UserError):
+        checkpoint.assign(variables, arrays, "file")
+    assert all(map(np.array_equal, before, [numpy(v) for v in encoder.weights]))
+
+
+@pytest.mark.parametrize("name", soak.TARGETS)
+def test_mutated_files_load_or_are_refused(name, tmp_path):
+    target = soak.TARGETS[name](str(tmp_path))
+    assert soak.try_one(target, target.content) == "loaded"
+    for index in range(60):
+        outcome = soak.try_one(target, soak.mutation(name, target, index))
+        assert outcome in ("loaded", "refused"), (index, outcome)
