@@ -1,4 +1,6 @@
-"""(N, D) pictures → tiled images, captioned figures, charts → PNG and GIF."""
+"""(N, D) pictures → tiled images, captioned figures, charts → PNG, GIF and .npz."""
+
+import zipfile
 
 import imageio.v3 as imageio
 import numpy as np
@@ -6,28 +8,36 @@ import numpy as np
 from checkpoint import atomic
 
 
+def to_bytes(images):
+    """Floats clipped to [0, 1], as the article does -> uint8; uint8 stays as it is."""
+    images = np.asarray(images)
+    if images.dtype == np.uint8:
+        return images
+    return np.rint(np.clip(images, 0, 1) * 255).astype("uint8")
+
+
 def tile(images, picture, columns=None, margin=0, background=0):
     """Tile pictures row by row into one image.
 
     Args:
-        images: (N, D) floats; clipped to [0, 1], as the article does.
+        images: (N, D), see `to_bytes`.
         picture: (height, width) of one, height · width = D.
         columns: pictures a row. Default: a square.
         margin: pixels of `background`, a brightness in [0, 1], between and around them.
 
     Returns: (H, W) uint8.
     """
-    images = np.asarray(images).reshape(-1, *picture)
+    images = to_bytes(images).reshape(-1, *picture)
     count, height, width = images.shape
     columns = columns or int(np.ceil(count**0.5))
     rows = -(-count // columns)
     shape = rows * (height + margin) + margin, columns * (width + margin) + margin
-    canvas = np.full(shape, background, dtype="float32")
+    canvas = np.full(shape, to_bytes(background), dtype="uint8")
     for i, image in enumerate(images):
         top = margin + i // columns * (height + margin)
         left = margin + i % columns * (width + margin)
         canvas[top : top + height, left : left + width] = image
-    return np.rint(np.clip(canvas, 0, 1) * 255).astype("uint8")
+    return canvas
 
 
 def enlarge(image, factor):
@@ -113,6 +123,17 @@ def save_gif(path, frames, seconds=0.1):
         "<bytes>", np.stack(frames), extension=".gif", duration=1000 * seconds, loop=0
     )
     _write(path, data)
+
+
+def save_npz(path, parts, count, picture):
+    """Write a stream of (n, D) pictures as one array `samples`, uint8 (count, H, W), atomically."""
+    with atomic(path) as temporary:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+            with file.open("samples.npy", "w", force_zip64=True) as member:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (count, *picture)}
+                np.lib.format.write_array_header_1_0(member, header)
+                for part in parts:
+                    member.write(to_bytes(part).tobytes())
 
 
 def _write(path, data):

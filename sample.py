@@ -1,6 +1,7 @@
 """A grid of digits from a trained flow: z ~ N(0, σ²), decoded.
 
     python sample.py                  15 × 15 digits at σ = 0.75 -> samples.png
+    python sample.py --count 100000 --output digits.npz
 
 Codes are drawn narrower than the prior (the article's annealing): σ = 0.75
 trades some variety for cleaner digits.
@@ -9,6 +10,8 @@ trades some variety for cleaner digits.
 import os
 
 import cli
+import keras
+import numpy as np
 
 import nice
 import pictures
@@ -23,23 +26,43 @@ def default_weights():
 
 
 def parse():
-    parser = cli.Parser("Sample a grid of pictures.")
+    parser = cli.Parser("Sample pictures.")
     add = parser.add_argument
     add("--sigma", type=cli.number(float, 0), default=0.75, help="temperature of the codes")
     add("--rows", type=cli.number(int, 1, 1000), default=15, help="rows, and columns, of the grid")
+    add("--count", type=cli.number(int, 1, 10**8), help="pictures in an .npz; rows² if not given")
     add("--seed", type=cli.SEED, default=0, help="of the codes")
     add("--weights", default=default_weights(), help="weights file")
-    add("--output", default="samples.png", help="PNG file to write")
-    return parser.parse_args()
+    add("--output", default="samples.png",
+        help="a grid as PNG, or an .npz file with `samples`, uint8 (N, H, W)")  # fmt: skip
+    args = parser.parse_args()
+    if args.count and not args.output.endswith(".npz"):
+        parser.error("--count needs an --output that ends in .npz; a grid has --rows")
+    return args
+
+
+def with_progress(parts, count):
+    """Hand the parts on, with a bar for more than two seconds' worth of them."""
+    bar = keras.utils.Progbar(count, unit_name="picture") if count > 10_000 else None
+    for part in parts:
+        yield pictures.to_bytes(part)
+        if bar:
+            bar.add(len(part))
 
 
 def main():
     args = parse()
     print(f"weights: {args.weights}")
     _, decoder, configuration = nice.load_with_configuration(args.weights)
-    x = nice.sample(decoder, configuration, args.rows**2, args.sigma, args.seed)
-    pictures.save(args.output, pictures.tile(x, configuration["picture"]))
-    print(f"{args.rows} x {args.rows} pictures at sigma {args.sigma:g}: {args.output}")
+    count, picture = args.count or args.rows**2, configuration["picture"]
+    parts = nice.samples(decoder, configuration, count, args.sigma, args.seed)
+    parts, what = with_progress(parts, count), f"{args.rows} x {args.rows}"
+    if args.output.endswith(".npz"):
+        pictures.save_npz(args.output, parts, count, picture)
+        what = f"{count:,}"
+    else:
+        pictures.save(args.output, pictures.tile(np.concatenate(list(parts)), picture, args.rows))
+    print(f"{what} pictures at sigma {args.sigma:g}: {args.output}")
 
 
 if __name__ == "__main__":
