@@ -213,7 +213,7 @@ def parse():
     parser = cli.Parser("Evaluate the likelihood of a trained flow.")
     add = parser.add_argument
     add("--weights", default=sample.default_weights(), help="weights file")
-    add("--data", default=mnist.MNIST, help="an .npz file, or fashion_mnist")
+    add("--data", default=mnist.MNIST, help="an .npz file, an IDX folder, or fashion_mnist")
     add("--repeats", type=number(int, 1), default=5, help="draws of the noise, for mean ± sd")
     add("--draws", type=number(int, 1), default=1, help="draws for the tighter log mean exp bound")
     add("--limit", type=number(int, 1), default=10_000, help="pictures of each part, at most")

@@ -330,12 +330,12 @@ def log_density_gradient(flow):
     return lambda x: ops.convert_to_numpy(gradient(ops.convert_to_tensor(x)))
 
 
-def inpaint(flow, pixels, mean, seed=0, each=6, steps=400, every=10):
+def inpaint(flow, pixels, mean, seed=0, each=24, shown=4, steps=300, every=10):
     """Fill in hidden pixels by projected gradient ascent on log p(x), as the paper's 5.3.
 
-        x_H <- x_H + α_i (σ_H² ∂log p/∂x_H + σ_H ε),  ε ~ N(0, I),  α_i = 10/(100 + i)
+        x_H <- x_H + α_i σ_H² (∂log p(x)/∂x_H + ε),  ε ~ N(0, I),  α_i = 10/(100 + i)
 
-    then back into [0, 1]. The paper's step has no σ: its densities are smoother. Here a
+    then back into [0, 1]. The σ² is not the paper's, which had smoother densities: here a
     border pixel has ∂²log p/∂x² near -1/σ² = -30,000, on which a step of 0.1 diverges, so
     that each pixel's step is measured in its own σ (16).
 
@@ -343,6 +343,7 @@ def inpaint(flow, pixels, mean, seed=0, each=6, steps=400, every=10):
         flow: the trained flow.
         pixels: (N, D) pictures to hide parts of, `each` of them a mask.
         mean: (D,) the mean training picture: what the ascent starts from.
+        shown: how many of each mask's pictures are drawn.
         steps, every: number of steps, and steps between frames.
 
     Returns: `(image, frames, errors)`: true, masked and filled side by side; the ascent; and
@@ -354,45 +355,57 @@ def inpaint(flow, pixels, mean, seed=0, each=6, steps=400, every=10):
     gradient, sigma = log_density_gradient(flow), flow.pixel_sigma()
     rng = np.random.default_rng(seed)
     y, frames = np.where(mask, mean, x).astype("float32"), []
-    shown = each * 2  # masks a row of the picture: two, so that it is not a tower
 
     def panel(filled):
         triple = np.stack([x, np.where(mask, 0.3, x), filled], axis=1)  # (N, 3, D)
-        return flow.tile(triple.reshape(-1, flow.dim), 3 * shown, factor=2)
+        triple = triple.reshape(len(hidden), each, 3, flow.dim)[:, :shown]
+        return flow.tile(triple.reshape(-1, flow.dim), 3 * shown)
 
     bar = keras.utils.Progbar(steps, unit_name="step")
     for i in range(steps):
         if i % every == 0:
             frames.append(panel(y))
-        alpha = 10 / (100 + i)
-        step = alpha * (sigma**2 * gradient(y) + sigma * rng.standard_normal(x.shape))
+        step = 10 / (100 + i) * sigma**2 * (gradient(y) + rng.standard_normal(x.shape))
         y = np.where(mask, np.clip(y + step, 0, 1), x).astype("float32")
         bar.add(1)
     frames += [panel(y)] * 20
-    squared = {"filled": (y - x) ** 2 * mask, "mean": (mean - x) ** 2 * mask}
-    errors = {
-        name: tuple(
-            float(s[i * each : (i + 1) * each].sum() / mask[i * each : (i + 1) * each].sum())
-            for s in squared.values()
-        )
-        for i, name in enumerate(hidden)
-    }
-    return frames[-1], frames, errors
+
+    def error(filled):  # of each mask's hidden pixels, a mean over its pictures
+        parts = ((filled - x) ** 2 * mask).reshape(len(hidden), -1)
+        return parts.sum(axis=1) / mask.reshape(len(hidden), -1).sum(axis=1)
+
+    errors = dict(zip(hidden, zip(error(y).tolist(), error(mean).tolist())))
+    image = pictures.captioned(
+        frames[-1],
+        "Inpainting by gradient ascent on the likelihood",
+        f"Test digits: true, masked, filled in. Over {each} digits a mask, the hidden pixels'\n"
+        f"squared error is {_range(errors)} of the mean training picture's, where it starts.",
+        left=list(hidden),
+        top=["true", "masked", "filled"] * shown,
+    )
+    return image, frames, errors
+
+
+def _range(errors):
+    ratios = [filled / mean for filled, mean in errors.values()]
+    return f"{100 * min(ratios):.0f} to {100 * max(ratios):.0f} %"
 
 
 # ----------------------------------------------------------------- the command
 
 
 NOISE_FREE = os.path.join(nice.WEIGHTS, "noise-free.weights.h5")
+PAPER = os.path.join(nice.WEIGHTS, "paper.weights.h5")
 
 
 def parse():
     parser = cli.Parser("Make the pictures of the article and the paper.")
     add = parser.add_argument
     add("picture", choices=["all", *COMMANDS], help="which picture")
-    add("--weights", default=sample.default_weights(), help="weights file")
+    add("--weights", default=sample.default_weights(),
+        help="weights file; inpaint takes the paper's unless given another")  # fmt: skip
     add("--noise-free", default=NOISE_FREE, help="weights trained without noise, for `noise`")
-    add("--data", default=mnist.MNIST, help="an .npz file, or fashion_mnist")
+    add("--data", default=mnist.MNIST, help="an .npz file, an IDX folder, or fashion_mnist")
     add("--seed", type=cli.SEED, default=0, help="of codes, choices and noise")
     add("--output", default="pictures", help="folder")
     return parser.parse_args()
@@ -413,6 +426,11 @@ class Job:
         return Flow.load(self.args.noise_free)
 
     @functools.cached_property
+    def paper(self):
+        given = self.args.weights != sample.default_weights()
+        return self.flow if given else Flow.load(PAPER)
+
+    @functools.cached_property
     def data(self):
         return mnist.load(self.args.data)
 
@@ -422,8 +440,8 @@ class Job:
 
 
 def make_inpaint(job):
-    x = job.flow.scale(job.data.x_train)
-    image, frames, errors = inpaint(job.flow, job.test, x.mean(axis=0), job.seed)
+    x = job.paper.scale(job.data.x_train)
+    image, frames, errors = inpaint(job.paper, job.test, x.mean(axis=0), job.seed)
     print("mean squared error of hidden pixels:   filled   mean picture")
     for name, (filled, mean) in errors.items():
         print(f"  {name:<36} {filled:.4f}   {mean:.4f}")
