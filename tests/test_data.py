@@ -1,7 +1,10 @@
 """The pictures: what comes in, in which order, and what is refused."""
 
+import gzip
 import hashlib
+import io
 import pickle
+import zipfile
 
 import keras
 import numpy as np
@@ -128,3 +131,78 @@ def test_a_pickle_is_named_as_such(tmp_path):
     path = write(tmp_path / "bad.npz", x_train=np.array([None, {}], dtype=object))
     with pytest.raises(UserError, match="pickle"):
         mnist.load(path)
+
+
+def idx(x):
+    head = bytes([0, 0, 8, x.ndim]) + np.array(x.shape, ">u4").tobytes()
+    return head + x.tobytes()
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_idx_folders(tmp_path, rng, end):
+    x, y = rng.integers(0, 256, (6, 4, 3)).astype("uint8"), np.arange(6, dtype="uint8")
+    for name, array in zip(mnist.IDX, (x, y, x[:2], y[:2])):
+        content = idx(array)
+        (tmp_path / (name + end)).write_bytes(gzip.compress(content) if end else content)
+    data = mnist.load(str(tmp_path))
+    assert np.array_equal(data.x_train, x.reshape(6, 12)) and np.array_equal(data.y_train, y)
+    assert len(data.x_test) == len(data.y_test) == 2 and data.picture == (4, 3)
+
+
+def test_damaged_idx_files_are_refused(tmp_path, rng):
+    path = tmp_path / mnist.IDX[0]
+    whole = idx(rng.integers(0, 256, (6, 4, 3)).astype("uint8"))
+    contents = {
+        "truncated": whole[:-1],
+        "too long": whole + b"\0",
+        "header only": whole[:10],
+        "another type": whole[:2] + b"\x0d" + whole[3:],
+        "a lying header": whole[:4] + b"\xff\xff\xff\xff" + whole[8:],
+    }
+    for content in contents.values():
+        path.write_bytes(content)
+        with pytest.raises(UserError):
+            mnist.load(str(tmp_path))
+    path.unlink()
+    with pytest.raises(UserError, match="holds no"):
+        mnist.load(str(tmp_path))
+
+
+def npz(path, content, name="x_train.npy"):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(name, content)
+    return str(path)
+
+
+def test_a_header_that_lies_is_refused_before_anything_is_allocated(tmp_path):
+    array = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        array, {"descr": "|u1", "fortran_order": False, "shape": (10**9, 28, 28)}
+    )
+    with pytest.raises(UserError, match="size that it claims"):
+        mnist.load(npz(tmp_path / "lie.npz", array.getvalue() + bytes(784)))
+
+
+def test_zip_bombs_are_refused_before_they_are_unpacked(tmp_path, rng):
+    array = io.BytesIO()
+    np.save(array, np.zeros((2**18, 28, 28), "uint8"))  # 205 MB of zeros in 200 kB
+    path = npz(tmp_path / "bomb.npz", array.getvalue())
+    with pytest.raises(UserError, match="too many"):
+        mnist.load(path)
+    (tmp_path / (mnist.IDX[0] + ".gz")).write_bytes(
+        gzip.compress(idx(np.zeros((2**18, 28, 28), "uint8")))
+    )
+    with pytest.raises(UserError, match="too many"):
+        mnist.load(str(tmp_path))
+    with pytest.raises(UserError, match="too many"):  # the size the directory states
+        content = bytearray(open(path, "rb").read())
+        at = content.rindex(b"PK\1\2") + 24
+        content[at : at + 4] = (2**31).to_bytes(4, "little")
+        (tmp_path / "bomb.npz").write_bytes(content)
+        mnist.load(path)
+
+
+def test_fortran_order(tmp_path, rng):
+    x = np.asfortranarray(rng.integers(0, 256, (6, 4, 3)).astype("uint8"))
+    data = mnist.load(write(tmp_path / "own.npz", x_train=x))
+    assert np.array_equal(data.x_train, x.reshape(6, 12))

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -55,6 +56,39 @@ def test_train_then_sample(trained):
     assert not np.array_equal(images[0], images[1])
 
 
+def test_samples_stream_into_an_npz_file(trained):
+    weights = ("--weights", trained / "out" / "nice.weights.h5", "--seed", 3)
+    flags = [*weights, "--count", 2500, "--output", "many.npz"]
+    assert script("sample.py", *flags, cwd=trained).returncode == 0
+    with np.load(trained / "many.npz") as file:
+        many = file["samples"]
+    assert many.shape == (2500, 6, 4) and many.dtype == np.uint8
+    assert script("sample.py", *weights, "--rows", 50, cwd=trained).returncode == 0
+    grid = imageio.imread(trained / "samples.png").reshape(50, 6, 50, 4).transpose(0, 2, 1, 3)
+    assert np.array_equal(grid.reshape(2500, 6, 4), many)
+
+
+def test_the_bench_measures(tmp_path):
+    flags = "--against plain --steps 1 --repeats 2 --json b.json --picture b.png".split()
+    x = np.random.default_rng(0).integers(0, 256, (300, 4, 4)).astype("uint8")
+    np.savez(tmp_path / "data.npz", x_train=x)
+    result = script("bench.py", *flags, "--data", "data.npz", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "ours / plain" in result.stdout and imageio.imread(tmp_path / "b.png").ndim == 3
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert found["steps_per_epoch"] == 3 and set(found["step"]) == {"ours", "plain"}
+    widths = [8, *5 * [1000], 8]  # 784 pixels would be 392
+    products = 4 * 3 * sum(a * b for a, b in zip(widths, widths[1:])) - 8 * 1000
+    assert found["flops"] == 2 * 128 * products
+
+
+def test_the_time_to_a_loss(trained):
+    flags = ["--data", "data.npz", "--output", "timed", *TINY]
+    result = script("bench.py", "--until", -1000, *flags, cwd=trained)
+    assert result.returncode == 2 and "val_loss" in result.stdout
+    assert result.stderr.count("\n") == 1 and "ended before" in result.stderr
+
+
 def test_shipped_weights_give_digits(tmp_path):
     weights = os.path.join(ROOT, "weights", "pretrained.weights.h5")
     result = script("sample.py", "--weights", weights, "--output", tmp_path / "digits.png")
@@ -83,6 +117,7 @@ def test_every_bad_input_is_one_clear_line_and_exit_code_2(trained, tmp_path, mo
     (tmp_path / "truncated.weights.h5").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "foreign.weights.h5").write_bytes(b"not HDF5")
     np.savez(tmp_path / "nan.npz", x_train=np.full((9, 4, 4), np.nan))
+    np.savez(tmp_path / "other.npz", x_train=np.zeros((9, 4, 4), "uint8"))
     np.savez(tmp_path / "odd.npz", x_train=np.zeros((9, 3, 3), "uint8"))
     np.savez(tmp_path / "objects.npz", x_train=np.array([None, {}], dtype=object))
     (tmp_path / "file").write_text("in the way")
@@ -95,6 +130,18 @@ def test_every_bad_input_is_one_clear_line_and_exit_code_2(trained, tmp_path, mo
         (f"sample.py --weights {good} --sigma nan", "--sigma"),
         (f"sample.py --weights {good} --rows 0", "--rows"),
         (f"sample.py --weights {good} --rows 2 --output file/x.png", "could not be written"),
+        (f"sample.py --weights {good} --count 9", "--count"),
+        (f"sample.py --weights {good} --count 9 --output file/x.npz", "could not be written"),
+        ("evaluate.py --weights missing.weights.h5", "no weights file"),
+        (f"evaluate.py --weights {good} --draws 0", "--draws"),
+        (f"evaluate.py --weights {good} --data odd.npz", "even number"),
+        (f"evaluate.py --weights {good} --data other.npz", "16 pixels"),
+        (f"explore.py likely --weights {good} --data missing.npz --output .", "no data file"),
+        ("explore.py everything --output .", "everything"),
+        (f"explore.py temperature --weights {good} --output file/x", "file/x"),
+        ("bench.py --steps 0", "--steps"),
+        ("bench.py --data nan.npz", "NaN"),
+        ("bench.py --until -1951 --nose 0", "--nose"),
         ("nice.py --epochs 0", "--epochs"),
         ("nice.py --epochs many", "whole number"),
         ("nice.py --recipe none", "--recipe"),
@@ -113,7 +160,7 @@ def test_every_bad_input_is_one_clear_line_and_exit_code_2(trained, tmp_path, mo
         code, stderr = in_process(*command.split())
         assert code == 2, (command, stderr)
         assert stderr.count("\n") == 1 and reason in stderr, (command, stderr)
-        if i % 5 == 0:  # and, for some, as users see it
+        if i % 8 == 0:  # and, for some, as users see it
             result = script(*command.split(), cwd=tmp_path)
             assert (result.returncode, result.stderr) == (code, stderr)
             assert "Traceback" not in result.stdout
