@@ -294,11 +294,18 @@ class Adam(keras.optimizers.Adam):
         self._paces = [self.scale_pace if v.name == "log_scale" else 1.0 for v in variables]
 
     def update_step(self, gradient, variable, learning_rate):
-        learning_rate *= self._paces[self._get_variable_index(variable)]
+        pace = self._paces[self._get_variable_index(variable)]
         if keras.backend.backend() == "tensorflow":
-            self._fused_update_step(gradient, variable, learning_rate)
+            if self.weight_decay and self._use_weight_decay(variable):
+                # Half the memory traffic of Keras's w -= w · decay · rate.
+                variable.assign(variable * (1 - learning_rate * self.weight_decay))
+            self._fused_update_step(gradient, variable, pace * learning_rate)
         else:
-            super().update_step(gradient, variable, learning_rate)
+            super().update_step(gradient, variable, pace * learning_rate)
+
+    def _apply_weight_decay(self, variables):
+        if keras.backend.backend() != "tensorflow":  # else done in update_step
+            super()._apply_weight_decay(variables)
 
     def _fused_update_step(self, gradient, variable, learning_rate):
         # The same formula in TensorFlow's one kernel, which walks through memory
