@@ -168,7 +168,7 @@ def table(result):
     """The result for people."""
 
     def line(name, *cells):
-        return f"{name:<34}" + "".join(f"{cell:>14}" for cell in cells)
+        return f"{name:<34}" + "".join(f"{cell:>18}" for cell in cells)
 
     def bits(nats):
         return f"{bits_per_dimension(nats, result['dim']):.4f}"
