@@ -37,11 +37,13 @@ class Keeper(keras.callbacks.Callback):
         configuration: what the weights file is to carry.
         settings: `{flag: value}`, all that decides the result; what a resumed run must repeat.
         draw: function without arguments that draws a frame, (H, W) uint8, with the current
-            weights: one is kept before training and after every epoch.
+            weights: one is kept before training and after every epoch. None: no frames.
+        writes: whether this process does; of several, one.
     """
 
-    def __init__(self, folder, configuration, settings, draw):
+    def __init__(self, folder, configuration, settings, draw, writes=True):
         super().__init__()
+        self.writes = writes
         self.configuration, self.settings, self.draw = configuration, settings, draw
         self.weights, self.state, self.table = (
             os.path.join(folder, name) for name in (TRAINED, STATE, HISTORY)
@@ -71,7 +73,8 @@ class Keeper(keras.callbacks.Callback):
         if not held["finished"]:
             self.frames = list(arrays.pop("frames"))
             checkpoint.assign(_variables(model), arrays, self.state)
-            self._write_history()
+            if self.writes:
+                self._write_history()
             print(f"resumed after epoch {len(self.history)}: {self.state}")
         return held["finished"]
 
@@ -115,7 +118,7 @@ class Keeper(keras.callbacks.Callback):
     # ---------------------------------------------------------------- keeping
 
     def on_train_begin(self, logs=None):
-        if not self.frames:
+        if self.draw and not self.frames:
             self.frames.append(self.draw())
 
     def on_epoch_end(self, epoch, logs=None):
@@ -124,11 +127,14 @@ class Keeper(keras.callbacks.Callback):
         if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):
             self._diverge(epoch + 1)
         self.history.append(row)
-        self.frames.append(self.draw())
+        if not self.writes:
+            return
+        if self.draw:
+            self.frames.append(self.draw())
         if row is self.best:
             variables = {v.path: v for v in self.model.weights}
             checkpoint.save(self.weights, variables, {**self.configuration, "best": row})
-        self._write_state({**_variables(self.model), "frames": np.stack(self.frames)})
+        self._write_state({**_variables(self.model), "frames": np.array(self.frames, "uint8")})
         self._write_history()
 
     def finish(self):
@@ -151,8 +157,9 @@ class Keeper(keras.callbacks.Callback):
         reason = f"the loss is no longer finite in epoch {epoch}"
         if not self.history:
             raise UserError(f"{reason}. Start again with a lower --learning-rate.")
-        _, arrays = checkpoint.read(self.state)
-        self._write_state(arrays, diverged=True)
+        if self.writes:
+            _, arrays = checkpoint.read(self.state)
+            self._write_state(arrays, diverged=True)
         raise UserError(
             f"{reason}; the weights of epoch {self.best['epoch']} stay in {self.weights}. Go on "
             f"from epoch {len(self.history)} with --resume and a lower --learning-rate."

@@ -15,6 +15,8 @@ import keras
 import numpy as np
 from keras import ops
 
+import distribution
+
 register = keras.saving.register_keras_serializable(package="nice")
 
 
@@ -29,6 +31,9 @@ class Noise(keras.layers.Layer):
     which removes part of it; the paper's is the dequantization U[0, 1/256].
 
     Not a member of the flow: decoding must not add noise.
+
+    Several devices add the noise that one would: each of TensorFlow's replicas
+    draws the whole batch's, all from one seed, and keeps its own rows.
 
     Args:
         low, high: bounds of the uniform noise, in units of the pixel range
@@ -54,10 +59,14 @@ class Noise(keras.layers.Layer):
     def call(self, x, training=False):
         if not training:
             return x
-        shape, dtype, seed = ops.shape(x), self.compute_dtype, self.seed_generator
+        rows, *rest = ops.shape(x)
+        replica, replicas = distribution.replica()
+        shape, dtype, seed = (replicas * rows, *rest), self.compute_dtype, self.seed_generator
         if self.stddev is None:
-            return x + keras.random.uniform(shape, self.low, self.high, dtype=dtype, seed=seed)
-        return x + keras.random.normal(shape, 0.0, self.stddev, dtype=dtype, seed=seed)
+            noise = keras.random.uniform(shape, self.low, self.high, dtype=dtype, seed=seed)
+        else:
+            noise = keras.random.normal(shape, 0.0, self.stddev, dtype=dtype, seed=seed)
+        return x + noise[replica * rows : (replica + 1) * rows]
 
     def get_config(self):
         config = {"low": self.low, "high": self.high, "stddev": self.stddev, "seed": self.seed}

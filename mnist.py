@@ -17,6 +17,8 @@ import numpy as np
 from cli import UserError
 from keras import ops
 
+from distribution import ONE
+
 MNIST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "mnist.npz")
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 
@@ -69,7 +71,7 @@ def scale(pixels, levels=255):
     return ops.cast(pixels, "float32") * (width / levels)
 
 
-def batches(pixels, batch_size, seed, levels=255, first_epoch=0):
+def batches(pixels, batch_size, seed, levels=255, first_epoch=0, devices=ONE):
     """Endless (x, x) batches for `fit(..., steps_per_epoch=steps(...))`.
 
     Every epoch has its own order, a function of (seed, epoch) alone: the same
@@ -82,15 +84,17 @@ def batches(pixels, batch_size, seed, levels=255, first_epoch=0):
         seed: of the order.
         levels: see `scale`.
         first_epoch: the epoch to begin with, counted from 0.
+        devices: see `distribution`; several leave out the last few pictures of an epoch's
+            order, fewer than devices, so that each batch, the short one too, parts evenly.
     """
     if keras.backend.backend() == "tensorflow":
-        return _dataset(pixels, batch_size, seed, levels, first_epoch)
-    return _Batches(pixels, batch_size, seed, levels, first_epoch)
+        return _dataset(pixels, batch_size, seed, levels, first_epoch, devices)
+    return _Batches(pixels, batch_size, seed, levels, first_epoch, devices)
 
 
-def steps(count, batch_size):
+def steps(count, batch_size, devices=ONE):
     """Batches an epoch."""
-    return -(-count // batch_size)
+    return -(-len(devices.even(range(count))) // batch_size)
 
 
 def order(count, seed, epoch):
@@ -98,14 +102,16 @@ def order(count, seed, epoch):
     return np.random.default_rng([seed, epoch]).permutation(count).astype("int32")
 
 
-def _dataset(pixels, batch_size, seed, levels, first_epoch):
+def _dataset(pixels, batch_size, seed, levels, first_epoch, devices):
     import tensorflow as tf
 
     count = len(pixels)
     pixels = tf.constant(pixels)
 
     def epoch(number):
-        indices = tf.numpy_function(lambda n: order(count, seed, n), [number], tf.int32)
+        indices = tf.numpy_function(
+            lambda n: devices.even(order(count, seed, n)), [number], tf.int32
+        )
         return tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
 
     def batch(indices):
@@ -119,23 +125,24 @@ def _dataset(pixels, batch_size, seed, levels, first_epoch):
 class _Batches(keras.utils.PyDataset):
     """`batches` for JAX and PyTorch: the pixels lie on the device, and so do the batches."""
 
-    def __init__(self, pixels, batch_size, seed, levels, first_epoch):
+    def __init__(self, pixels, batch_size, seed, levels, first_epoch, devices):
         super().__init__()
         self.count, self.batch_size, self.seed, self.levels = len(pixels), batch_size, seed, levels
         self.pixels, self.first_epoch = ops.convert_to_tensor(pixels), first_epoch
-        self.epoch = self.order = None
+        self.devices, self.epoch, self.order = devices, None, None
 
     @property
     def num_batches(self):
         return None  # endless
 
     def __getitem__(self, index):
-        epoch, step = divmod(index, steps(self.count, self.batch_size))
+        epoch, step = divmod(index, steps(self.count, self.batch_size, self.devices))
         if epoch != self.epoch:
             self.epoch = epoch
             self.order = order(self.count, self.seed, self.first_epoch + epoch)
+            self.order = self.devices.even(self.order)
         indices = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        x = scale(ops.take(self.pixels, indices, axis=0), self.levels)
+        x = scale(ops.take(self.pixels, self.devices.part(indices), axis=0), self.levels)
         return x, x
 
 

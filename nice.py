@@ -12,6 +12,7 @@ In Python:
     x = decoder(z)
 """
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -23,6 +24,7 @@ from cli import UserError, number
 from keras import ops
 
 import checkpoint
+import distribution
 import mnist
 import pictures
 from keeper import TRAINED, Keeper
@@ -176,10 +178,12 @@ def draw(prior, shape, sigma, seed):
 def samples(decoder, configuration, count, sigma, seed, batch_size=1000):
     """Yield `count` pictures of temperature sigma in batches: (batch_size, D) in [0, 1]."""
     generator, dim = np.random.default_rng(seed), configuration["model"]["dim"]
+    # On several devices predict_on_batch would answer once for each, or parts of equal size.
+    decode = decoder if distribution.active() else decoder.predict_on_batch
     for start in range(0, count, batch_size):
         shape = (min(batch_size, count - start), dim)
         z = draw(configuration["prior"], shape, sigma, generator)
-        x = ops.convert_to_numpy(decoder.predict_on_batch(z)) * (configuration["levels"] / 255)
+        x = ops.convert_to_numpy(decode(z)) * (configuration["levels"] / 255)
         yield np.clip(x, 0, 1)
 
 
@@ -369,64 +373,81 @@ def settings(args, x_train, x_validation):
     return {**decide, "data": digest.hexdigest()[:16], "backend": keras.backend.backend()}
 
 
-UNDECISIVE = ("recipe", "data", "output", "resume")
+UNDECISIVE = ("recipe", "data", "output", "resume", "distribute")
 
 
 def train(args):
-    with checkpoint.locked(args.output):  # writable? Now, not after the first epoch
-        _train(args)
-
-
-def _train(args):
     keras.utils.set_random_seed(args.seed)
+    devices = distribution.start(args.batch_size) if args.distribute else distribution.ONE
+    # Writable? Now, not after the first epoch.
+    with checkpoint.locked(args.output) if devices.first else contextlib.nullcontext():
+        with devices.scope():
+            keeper = _fit(args, devices)
+        if keeper and devices.first:
+            best = keeper.best
+            print(
+                f"best validation loss {best['val_loss']:.2f} at epoch {best['epoch']}: "
+                f"{keeper.weights}"
+            )
+            leave_pictures(args.output, keeper.history, keeper.frames)
+            keeper.finish()
+
+
+def _fit(args, devices):
+    """Train: the keeper of what came out, or None where the run was finished before."""
     data = mnist.load(args.data)
     x_train, x_validation = split_validation(data, args)
     configuration = configure(args, x_train.shape[1], data.picture)
     encoder, decoder = build(**configuration["model"])
-    steps = mnist.steps(len(x_train), args.batch_size)
+    steps = mnist.steps(len(x_train), args.batch_size, devices)
     compile_encoder(encoder, args, args.epochs * steps)
     validation = ops.convert_to_numpy(mnist.scale(x_validation, args.levels))
     if args.validation_noise and args.noise:
         noise = encoder.noise
         validation = ops.convert_to_numpy(noise(validation, training=True))
+    validation = devices.part(devices.even(validation))
 
     def frame():  # of the film of the training: the same codes after every epoch
         x = sample(decoder, configuration, 8 * 8, sigma=0.75, seed=0)
         return pictures.tile(x, data.picture)
 
-    keeper = Keeper(args.output, configuration, settings(args, x_train, x_validation), frame)
+    decisive = settings(args, x_train, x_validation)
+    film = frame if devices.processes == 1 else None
+    keeper = Keeper(args.output, configuration, decisive, film, devices.first)
     if not args.resume:
         keeper.warn()
-    elif keeper.resume(encoder):
-        print(f"this run is finished: {keeper.weights}")
-        return
+    else:
+        devices.check_shared(keeper.state)
+        if keeper.resume(encoder):
+            print(f"this run is finished: {keeper.weights}")
+            return None
     print(
         f"{encoder.count_params():,} parameters; {len(x_train):,} training pictures, "
         f"{len(x_validation):,} for validation; {keras.backend.backend()}"
     )
     first_epoch = len(keeper.history)
     if first_epoch < args.epochs:  # else it was killed before its pictures were drawn
-        with keeper:
+        # No two processes would stop at the same step.
+        with keeper if devices.processes == 1 else contextlib.nullcontext():
             encoder.fit(
-                mnist.batches(x_train, args.batch_size, args.seed, args.levels, first_epoch),
+                mnist.batches(
+                    x_train, args.batch_size, args.seed, args.levels, first_epoch, devices
+                ),
                 steps_per_epoch=steps,
                 initial_epoch=first_epoch,
                 epochs=args.epochs,
                 validation_data=(validation, validation),
-                validation_batch_size=1000,
+                validation_batch_size=devices.part_size(1000),
                 shuffle=False,  # `batches` has its own order
                 callbacks=[keeper],
                 verbose="auto" if sys.stdout.isatty() else 2,  # a log wants one line an epoch
             )
         keeper.raise_if_stopped()
-    best = keeper.best
-    print(f"best validation loss {best['val_loss']:.2f} at epoch {best['epoch']}: {keeper.weights}")
-    leave_pictures(args.output, keeper.history, keeper.frames)
-    keeper.finish()
+    return keeper
 
 
 def leave_pictures(folder, history, frames):
-    """loss.png from the history, samples.png from the best weights, training.gif from frames."""
+    """loss.png of the history, samples.png from the best weights, training.gif of any frames."""
     curve, grid, film = (
         os.path.join(folder, f) for f in ("loss.png", "samples.png", "training.gif")
     )
@@ -435,8 +456,9 @@ def leave_pictures(folder, history, frames):
     x = sample(decoder, configuration, 15 * 15, sigma=0.75, seed=0)
     pictures.save(grid, pictures.tile(x, configuration["picture"]))
     frames = [pictures.enlarge(frame, 2) for frame in frames]
-    pictures.save_gif(film, [*frames, *frames[-1:] * 4], seconds=0.5)
-    print(f"pictures: {curve}, {grid}, {film}")
+    if frames:
+        pictures.save_gif(film, [*frames, *frames[-1:] * 4], seconds=0.5)
+    print(f"pictures: {curve}, {grid}" + f", {film}" * bool(frames))
 
 
 def parse(argv=None):
@@ -478,6 +500,8 @@ def parse(argv=None):
     add("--output", default=WEIGHTS, help="folder for weights, history and pictures")
     add("--resume", action="store_true",
         help="go on after the last complete epoch; all other flags as before")  # fmt: skip
+    add("--distribute", action="store_true",
+        help="train on all devices, see distribution.py: TensorFlow or JAX")  # fmt: skip
     recipe = parser.parse_known_args(argv)[0].recipe
     parser.set_defaults(**RECIPES[recipe])
     return parser.parse_args(argv)
