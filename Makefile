@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: train sample test soak clean
+.PHONY: train sample test test-torch soak clean
 
 train: $(VENV)/.run  ## train on MNIST, 20 epochs, into weights/
 	$(RUN) nice.py
@@ -14,6 +14,10 @@ sample: $(VENV)/.run  ## digits at once, from the shipped weights or your own
 test: $(VENV)/.test  ## every test on TensorFlow; all but the processes' on JAX
 	KERAS_BACKEND=tensorflow $(RUN) -m pytest -q -n 2
 	KERAS_BACKEND=jax $(RUN) -m pytest -q -n 2 --ignore tests/test_scripts.py --ignore tests/test_crashes.py
+
+test-torch: $(VENV)/.test  ## the same on PyTorch, which it installs
+	$(RUN) -m pip install --quiet "torch>=2.4,<3"
+	KERAS_BACKEND=torch $(RUN) -m pytest -q -n 2 --ignore tests/test_scripts.py --ignore tests/test_crashes.py
 
 soak: $(VENV)/.test  ## an hour of killed trainings and mutated files
 	KERAS_BACKEND=tensorflow $(RUN) tests/soak.py kills --count 200

@@ -1,6 +1,7 @@
 """Likelihoods against SciPy, and against a flow whose likelihood is known in closed form."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -126,3 +127,12 @@ def test_the_script(small, tmp_path, rng, noise):
     assert set(found["test"]["classes"]) == {str(i) for i in range(10)}
     assert (found["test"]["nats_tight"] is None) == (noise == 0)
     assert found["round_trip"]["max"] < 1e-4
+
+
+def test_the_shipped_weights_beat_the_paper():
+    """On 1,000 of the test images, one draw of the noise; the paper's figure is 1980.50."""
+    path = os.path.join(nice.WEIGHTS, "paper.weights.h5")
+    result = evaluate.evaluate(path, repeats=1, limit=1000)
+    assert result["is_bound"] and result["test"]["nats"] > 1980.50
+    assert result["log_determinant_numerical"] == pytest.approx(result["log_determinant"], abs=0.1)
+    assert result["round_trip"]["max"] < 1e-5
