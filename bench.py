@@ -68,13 +68,17 @@ class Ours:
 
 
 class Plain(Ours):
-    """The same model under plain Keras: its Adam, its `fit` on an array."""
+    """The same model and update under plain Keras: its own Adam, its `fit` on an array."""
 
     name = "plain"
 
     def __init__(self, args, pixels):
         super().__init__(args, pixels)
-        self.encoder.compile(loss=nice.PRIORS[args.prior], optimizer=keras.optimizers.Adam(1e-3))
+        optimizer = keras.optimizers.Adam(
+            nice.learning_rate(args, 10**6), epsilon=args.epsilon, weight_decay=args.weight_decay
+        )
+        optimizer.exclude_from_weight_decay(var_names=["log_scale", "bias"])
+        self.encoder.compile(loss=nice.PRIORS[args.prior], optimizer=optimizer)
         self.x = pixels.astype("float32") / 255
         self.options = {"y": self.x, "batch_size": args.batch_size, "shuffle": True}
 
@@ -126,7 +130,7 @@ def flops(encoder, batch_size):
 def optimizer_seconds(encoder):
     """Seconds of one update of all parameters, on its own; None on PyTorch."""
     variables, backend = encoder.trainable_variables, keras.backend.backend()
-    gradients = [ops.zeros_like(v) for v in variables]
+    gradients = [ops.zeros(v.shape) for v in variables]
     optimizer = encoder.optimizer
     if backend == "tensorflow":
         import tensorflow as tf
@@ -330,14 +334,15 @@ def chart(result):
         label = {"ours": "nice.py", "plain": "plain Keras fit"}[name]
         axes.barh(label, 1000 * seconds["median"], xerr=error, color="tab:blue")
     axes.set(xlabel=f"ms a step of {result['batch_size']}, {result['backend']}")
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="upper right", fontsize=8)
     axes.invert_yaxis()
     if scales:
-        for panel, (choice, values) in zip(bottom[0].subplots(1, len(scales)), scales.items()):
-            panel.loglog(list(values), [1000 * s for s in values.values()], "o-", ms=3)
-            panel.set(xlabel=choice, xticks=list(values), xticklabels=list(values))
-            panel.minorticks_off()
-            panel.tick_params(axis="x", labelsize=7, rotation=45)
+        panels = bottom[0].subplots(1, len(scales), sharey=True)
+        for panel, (choice, values) in zip(panels, scales.items()):
+            panel.plot(list(values), [1000 * s for s in values.values()], "o-", ms=3)
+            panel.set(xlabel=choice, xlim=(0, None))
+            panel.grid(lw=0.3)
+        panels[0].set_ylim(0)
         bottom[0].supylabel("ms a step", fontsize=9)
     return pictures.render(figure)
 

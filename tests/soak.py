@@ -96,7 +96,7 @@ def kills(count, seed=0, report=print):
         while places.total() < count:
             output = os.path.join(folder, "killed")
             command = [*flags, "--output", output, "--resume"]
-            for _ in range(min(int(rng.integers(1, 6)), count - places.total())):
+            for _ in range(min(int(rng.integers(3, 6)), count - places.total())):
                 place, killed = kill(command, rng)
                 if killed:
                     places[place] += 1
