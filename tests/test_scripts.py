@@ -63,6 +63,7 @@ def test_samples_stream_into_an_npz_file(trained):
     with np.load(trained / "many.npz") as file:
         many = file["samples"]
     assert many.shape == (2500, 6, 4) and many.dtype == np.uint8
+    assert not np.array_equal(many[:1000], many[1000:2000])  # each batch has codes of its own
     assert script("sample.py", *weights, "--rows", 50, cwd=trained).returncode == 0
     grid = imageio.imread(trained / "samples.png").reshape(50, 6, 50, 4).transpose(0, 2, 1, 3)
     assert np.array_equal(grid.reshape(2500, 6, 4), many)
