@@ -400,8 +400,7 @@ def main():
         result["scaling"] = scaling(args)
     print(table(result))
     if flags.json:
-        with checkpoint.atomic(flags.json) as temporary, open(temporary, "w") as file:
-            json.dump(result, file, indent=1)
+        checkpoint.write(flags.json, json.dumps(result, indent=1))
     if flags.picture:
         pictures.save(flags.picture, chart(result))
 

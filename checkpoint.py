@@ -63,6 +63,13 @@ def atomic(path):
             os.remove(temporary)
 
 
+def write(path, content):
+    """Write text or bytes to `path`, atomically. Raises: `UserError`, see `atomic`."""
+    content = content.encode() if isinstance(content, str) else content
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+
+
 def check_writable(folder):
     """Create `folder` if need be, and raise `UserError` where nothing can be written to it."""
     try:

@@ -228,8 +228,7 @@ def main():
     result = evaluate(args.weights, args.data, args.repeats, args.draws, args.limit, args.seed)
     print(table(result))
     if args.json:
-        with checkpoint.atomic(args.json) as temporary, open(temporary, "w") as file:
-            json.dump(result, file, indent=1)
+        checkpoint.write(args.json, json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

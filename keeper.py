@@ -150,8 +150,7 @@ class Keeper(keras.callbacks.Callback):
         writer = csv.DictWriter(text, fieldnames=self.history[0])
         writer.writeheader()
         writer.writerows(self.history)
-        with checkpoint.atomic(self.table) as temporary, open(temporary, "w") as file:
-            file.write(text.getvalue())
+        checkpoint.write(self.table, text.getvalue())
 
     def _diverge(self, epoch):
         reason = f"the loss is no longer finite in epoch {epoch}"

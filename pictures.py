@@ -5,7 +5,7 @@ import zipfile
 import imageio.v3 as imageio
 import numpy as np
 
-from checkpoint import atomic
+from checkpoint import atomic, write
 
 
 def to_bytes(images):
@@ -114,7 +114,7 @@ def loss_curve(history):
 
 def save(path, image):
     """Write an image as PNG, atomically."""
-    _write(path, imageio.imwrite("<bytes>", image, extension=".png"))
+    write(path, imageio.imwrite("<bytes>", image, extension=".png"))
 
 
 def save_gif(path, frames, seconds=0.1):
@@ -122,7 +122,7 @@ def save_gif(path, frames, seconds=0.1):
     data = imageio.imwrite(
         "<bytes>", np.stack(frames), extension=".gif", duration=1000 * seconds, loop=0
     )
-    _write(path, data)
+    write(path, data)
 
 
 def save_npz(path, parts, count, picture):
@@ -134,8 +134,3 @@ def save_npz(path, parts, count, picture):
                 np.lib.format.write_array_header_1_0(member, header)
                 for part in parts:
                     member.write(to_bytes(part).tobytes())
-
-
-def _write(path, data):
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        file.write(data)
