@@ -16,6 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -96,6 +97,11 @@ def best(function, repeats=5):
     return min(seconds)
 
 
+def cores():
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def matrix_rate(size=2048):
     """Largest rate of a float32 matrix product, of NumPy's and the backend's: FLOP/s."""
     a = np.random.default_rng(0).random((size, size), dtype="float32")
@@ -107,8 +113,7 @@ def matrix_rate(size=2048):
 
 def memory_rate(size=2**26):
     """Rate of copies by as many threads as there are cores, read and written: bytes/s."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pairs = [(np.ones(size // 4, "float32"), np.ones(size // 4, "float32")) for _ in range(cores)]
+    pairs = [(np.ones(size // 4, "float32"), np.ones(size // 4, "float32")) for _ in range(cores())]
 
     def copy():
         threads = [threading.Thread(target=np.copyto, args=pair) for pair in pairs]
@@ -117,7 +122,7 @@ def memory_rate(size=2**26):
         for thread in threads:
             thread.join()
 
-    return 2 * size * cores / best(copy, 9)
+    return 2 * size * len(pairs) / best(copy, 9)
 
 
 def flops(encoder, batch_size):
@@ -188,11 +193,18 @@ def measure(args, flags):
     def evaluate():
         encoder.evaluate(validation, validation, batch_size=1000, verbose=0)
 
-    evaluate(), decoder.predict_on_batch(x), encoder.predict_on_batch(x)
+    def sample():
+        decoder.predict_on_batch(x)
+
+    def likelihood():
+        encoder.predict_on_batch(x)
+
+    for function in (evaluate, sample, likelihood):
+        function()  # compiles
     count = encoder.count_params()
     result = {
         "backend": keras.backend.backend(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cores": cores(),
         "batch_size": batch,
         "parameters": count,
         "step": {name: spread(values) for name, values in rounds.items()},
@@ -203,8 +215,8 @@ def measure(args, flags):
         "matrix_rate": matrix_rate(),
         "memory_rate": memory_rate(),
         "optimizer": optimizer_seconds(encoder),
-        "sampling_rate": len(x) / best(lambda: decoder.predict_on_batch(x)),
-        "likelihood_rate": len(x) / best(lambda: encoder.predict_on_batch(x)),
+        "sampling_rate": len(x) / best(sample),
+        "likelihood_rate": len(x) / best(likelihood),
         "peak_memory": peak_memory(),
     }
     if flags.against:
@@ -348,20 +360,24 @@ def chart(result):
 
 
 def until(target, flags):
-    """Run nice.py and time it until validation reaches `target`: seconds, imports included."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    command = [sys.executable, "-u", os.path.join(here, "nice.py"), *flags]
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1)
-    try:
-        for line in process.stdout:
-            seconds = time.perf_counter() - start
-            print(f"{seconds:7.1f} s  {line}", end="", flush=True)
-            if "val_loss:" in line and float(line.split("val_loss:")[1]) <= target:
-                return seconds
-    finally:
-        process.kill()
-        process.wait()
+    """Run nice.py and time it until validation reaches `target`: seconds, imports included.
+
+    It writes into a folder of its own, for it is killed in the end.
+    """
+    script = os.path.join(nice.HERE, "nice.py")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-u", script, "--output", folder, *flags]
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1)
+        try:
+            for line in process.stdout:
+                seconds = time.perf_counter() - start
+                print(f"{seconds:7.1f} s  {line}", end="", flush=True)
+                if "val_loss:" in line and float(line.split("val_loss:")[1]) <= target:
+                    return seconds
+        finally:
+            process.kill()
+            process.wait()
     raise UserError(f"training ended before its validation loss reached {target:g}.")
 
 
