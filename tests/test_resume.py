@@ -100,6 +100,12 @@ def test_other_settings_are_refused_by_name(data, tmp_path, monkeypatch, rng):  
     for name, flags in OTHER.items():
         with pytest.raises(UserError, match=f"with {name} "):
             run(data, tmp_path, "--resume", *flags)
+    configuration, arrays = checkpoint.read(str(tmp_path / keeper.STATE))
+    configuration["settings"]["backend"] = "another"
+    checkpoint.save(str(tmp_path / keeper.STATE), arrays, configuration)
+    with pytest.raises(UserError, match="with backend another"):
+        run(data, tmp_path, "--resume")
+    (tmp_path / keeper.STATE).write_bytes(before)
     other = str(tmp_path / "other.npz")
     np.savez(other, x_train=rng.integers(0, 256, (70, 4, 4)).astype("uint8"))
     with pytest.raises(UserError, match="with data "):
