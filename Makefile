@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: train sample test test-torch soak clean
+.PHONY: train sample test test-torch lint soak clean
 
 train: $(VENV)/.run  ## train on MNIST, 20 epochs, into weights/
 	$(RUN) nice.py
@@ -19,10 +19,14 @@ test-torch: $(VENV)/.test  ## the same on PyTorch, which it installs
 	$(RUN) -m pip install --quiet "torch>=2.4,<3"
 	KERAS_BACKEND=torch $(RUN) -m pytest -q -n 2 --ignore tests/test_scripts.py --ignore tests/test_crashes.py
 
+lint: $(VENV)/.test  ## what the code should look like
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
 soak: $(VENV)/.test  ## an hour of killed trainings and mutated files
-	KERAS_BACKEND=tensorflow $(RUN) tests/soak.py kills --count 200
-	KERAS_BACKEND=jax $(RUN) tests/soak.py kills --count 50
-	$(RUN) tests/soak.py mutations --count 20000
+	KERAS_BACKEND=tensorflow $(RUN) tools/soak.py kills --count 200
+	KERAS_BACKEND=jax $(RUN) tools/soak.py kills --count 50
+	$(RUN) tools/soak.py mutations --count 20000
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)

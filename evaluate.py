@@ -10,54 +10,61 @@ on the log-probability of the whole numbers (dequantization; Theis, van den Oord
 and Bethge, arXiv 1511.01844), and log mean exp over K draws is a tighter one
 (Burda, Grosse and Salakhutdinov, arXiv 1509.00519). Only then are bits/dim
 
-    (D ln 256 - log p) / (D ln 2)
+    (D ln levels - log p) / (D ln 2)
 
-an upper bound on what compression needs; other noise gets a warning instead.
+an upper bound on what compression needs, 1/levels being the gap between two
+pixel values; other noise gets a warning instead.
 """
 
 import json
 
-import cli
+from support import cli, options
+
+
+def parse():
+    parser = cli.Parser("Evaluate the likelihood of a trained flow.")
+    add, number = parser.add_argument, cli.Number
+    options.add_places(parser, "weights", "data")
+    add("--repeats", type=number(int, 1), default=5, help="draws of the noise, for mean ± sd")
+    add("--draws", type=number(int, 1), default=1, help="draws for the tighter log mean exp bound")
+    add("--limit", type=number(int, 1), default=10_000, help="pictures of each part, at most")
+    add("--seed", type=cli.SEED, default=0, help="of the noise")
+    add("--json", help="also write the numbers to this file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    args = cli.start(parse)
+
 import keras
 import numpy as np
-from cli import UserError, number
 from keras import ops
 
-import checkpoint
-import mnist
 import nice
-import sample
-
-LN_256 = np.log(256)
-
-
-def log_prior(prior, z):
-    """log p(z) with all constants: (N, D) -> (N,) nats, float64."""
-    z = np.asarray(z, "float64")
-    if prior == "gaussian":
-        return -0.5 * (z**2).sum(axis=1) - 0.5 * z.shape[1] * np.log(2 * np.pi)
-    return -(np.logaddexp(0, z) + np.logaddexp(0, -z)).sum(axis=1)
+from support import data, files
 
 
 def log_likelihood(encoder, configuration, x, batch_size=1000):
     """Exact log p(x) in nats, of pictures as they are: (N, D) float32 -> (N,) float64."""
-    log_determinant = float(ops.convert_to_numpy(encoder.flow[-1].log_determinant()))
     z = encoder.predict(x, batch_size=min(batch_size, len(x)), verbose=0)
-    return log_prior(configuration["prior"], z) + log_determinant
+    return nice.PRIORS[configuration["prior"]].log_density(z) + log_determinant(encoder)
 
 
-def noise(model, shape, rng):
-    """The training noise, drawn in NumPy: the same on every backend. float32."""
-    width, kind = model["noise"], model["noise_kind"]
-    if kind == "gaussian":
-        return (width * rng.standard_normal(shape)).astype("float32")
-    low, high = (-width, 0) if kind == "negative" else (0, width)
-    return rng.uniform(low, high, shape).astype("float32")
+def log_determinant(encoder):
+    """log|det ∂z/∂x| in nats, a plain number."""
+    return float(ops.convert_to_numpy(encoder.log_determinant()))
 
 
-def bits_per_dimension(nats, dim):
-    """(D ln 256 - log p) / (D ln 2), from nats on the [0, 1] scale."""
-    return (dim * LN_256 - nats) / (dim * np.log(2))
+def noise(layer, shape, rng):
+    """The noise of a `layers.Noise`, drawn in NumPy: the same on every backend. float32."""
+    if layer.bounds:
+        return rng.uniform(*layer.bounds, shape).astype("float32")
+    return (layer.width * rng.standard_normal(shape)).astype("float32")
+
+
+def bits_per_dimension(nats, dim, levels):
+    """(D ln levels - log p) / (D ln 2), from nats on the [0, 1] scale."""
+    return (dim * np.log(levels) - nats) / (dim * np.log(2))
 
 
 def is_bound(configuration):
@@ -76,9 +83,8 @@ def noisy(encoder, configuration, x, repeats, draws, seed, bar=None):
     rng = np.random.default_rng(seed)
     rows, tight = [], np.full(len(x), -np.inf)
     for i in range(max(repeats, draws)):
-        nats = log_likelihood(
-            encoder, configuration, x + noise(configuration["model"], x.shape, rng)
-        )
+        drawn = noise(encoder.noise, x.shape, rng) if encoder.noise else 0
+        nats = log_likelihood(encoder, configuration, x + drawn)
         if i < repeats:
             rows.append(nats)
         if i < draws:
@@ -101,12 +107,12 @@ def numerical_log_determinant(encoder, x, step=1e-3):
     return float(np.linalg.slogdet((ahead - behind).astype("float64") / (2 * step))[1])
 
 
-def evaluate(weights, source=mnist.MNIST, repeats=5, draws=1, limit=10_000, seed=0):
+def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, seed=0):
     """Everything this script prints, as a dictionary of plain numbers.
 
     Args:
         weights: weights file.
-        source: data, see `mnist.load`.
+        source: data, see `data.load`.
         repeats: independent draws of the noise for mean ± standard deviation.
         draws: draws for the log mean exp bound; 1 leaves it out.
         limit: at most this many test, and as many training, pictures.
@@ -114,20 +120,17 @@ def evaluate(weights, source=mnist.MNIST, repeats=5, draws=1, limit=10_000, seed
     """
     encoder, decoder, configuration = nice.load_with_configuration(weights)
     model, levels = configuration["model"], configuration["levels"]
-    data = mnist.load(source)
-    if data.x_train.shape[1] != model["dim"]:
-        raise UserError(
-            f"{source} has {data.x_train.shape[1]} pixels a picture, {weights} {model['dim']}."
-        )
-    parts = {"test": (data.x_test, data.y_test), "train": (data.x_train, data.y_train)}
+    found = data.load(source, model["dim"])
+    parts = {"test": (found.x_test, found.y_test), "train": (found.x_train, found.y_train)}
     parts = {name: part for name, part in parts.items() if part[0] is not None}
     if not model["noise"]:
         repeats = draws = 1  # nothing to draw
-    constant = 0.5 * model["dim"] * np.log(2 * np.pi) if configuration["prior"] == "gaussian" else 0
+    constant = model["dim"] * nice.PRIORS[configuration["prior"]].constant
     result = {
         "weights": weights,
         "data": source,
         "dim": model["dim"],
+        "levels": levels,
         "backend": keras.backend.backend(),
         "prior": configuration["prior"],
         "noise": model["noise"],
@@ -140,7 +143,7 @@ def evaluate(weights, source=mnist.MNIST, repeats=5, draws=1, limit=10_000, seed
     bar = keras.utils.Progbar(sum(max(p) + 1 for p in plan.values()), unit_name="pass")
     for name, (tries, k) in plan.items():
         pixels, labels = (part if part is None else part[:limit] for part in parts[name])
-        x = ops.convert_to_numpy(mnist.scale(pixels, levels))
+        x = ops.convert_to_numpy(data.scale(pixels, levels))
         nats, tight = noisy(encoder, configuration, x, tries, k, seed, bar)
         clean = log_likelihood(encoder, configuration, x)
         bar.add(1)
@@ -157,9 +160,9 @@ def evaluate(weights, source=mnist.MNIST, repeats=5, draws=1, limit=10_000, seed
             if labels is None
             else {str(c): float(nats[:, labels == c].mean()) for c in np.unique(labels)},
         }
-    x = ops.convert_to_numpy(mnist.scale(parts[first][0][:1000], levels))
+    x = ops.convert_to_numpy(data.scale(parts[first][0][:1000], levels))
     result["round_trip"] = round_trip(encoder, decoder, x)
-    result["log_determinant"] = float(ops.convert_to_numpy(encoder.flow[-1].log_determinant()))
+    result["log_determinant"] = log_determinant(encoder)
     result["log_determinant_numerical"] = numerical_log_determinant(encoder, x[0])
     return result
 
@@ -171,7 +174,7 @@ def table(result):
         return f"{name:<34}" + "".join(f"{cell:>18}" for cell in cells)
 
     def bits(nats):
-        return f"{bits_per_dimension(nats, result['dim']):.4f}"
+        return f"{bits_per_dimension(nats, result['dim'], result['levels']):.4f}"
 
     parts = [name for name in ("test", "train") if name in result]
     values = [result[name] for name in parts]
@@ -209,27 +212,13 @@ def table(result):
     return "\n".join(lines)
 
 
-def parse():
-    parser = cli.Parser("Evaluate the likelihood of a trained flow.")
-    add = parser.add_argument
-    add("--weights", default=sample.default_weights(), help="weights file")
-    add("--data", default=mnist.MNIST, help="an .npz file, an IDX folder, or fashion_mnist")
-    add("--repeats", type=number(int, 1), default=5, help="draws of the noise, for mean ± sd")
-    add("--draws", type=number(int, 1), default=1, help="draws for the tighter log mean exp bound")
-    add("--limit", type=number(int, 1), default=10_000, help="pictures of each part, at most")
-    add("--seed", type=cli.SEED, default=0, help="of the noise")
-    add("--json", help="also write the numbers to this file")
-    return parser.parse_args()
-
-
-def main():
-    args = parse()
+def main(args):
     print(f"weights: {args.weights}")
     result = evaluate(args.weights, args.data, args.repeats, args.draws, args.limit, args.seed)
     print(table(result))
     if args.json:
-        checkpoint.write(args.json, json.dumps(result, indent=1))
+        files.write(args.json, json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, args)

@@ -10,49 +10,59 @@ import functools
 import os
 import time
 
-import cli
+from support import cli, options
+
+NOISE_FREE = os.path.join(options.WEIGHTS, "noise-free" + options.SUFFIX)
+PAPER = os.path.join(options.WEIGHTS, "paper" + options.SUFFIX)
+NAMES = ("temperature", "interpolate", "traverse", "spectrum", "noise", "convention", "inpaint",
+         "neighbours", "likely")  # fmt: skip
+
+
+def parse():
+    parser = cli.Parser("Make the pictures of the article and the paper.")
+    add = parser.add_argument
+    add("picture", choices=["all", *NAMES], help="which picture")
+    options.add_places(parser, "weights", "data")
+    parser.set_defaults(weights=None)
+    add("--noise-free", default=NOISE_FREE, help="weights trained without noise, for `noise`")
+    add("--seed", type=cli.SEED, default=0, help="of codes, choices and noise")
+    add("--output", default="pictures", help="folder")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    args = cli.start(parse)
+
 import keras
 import numpy as np
 from keras import ops
 
-import checkpoint
 import evaluate
-import mnist
 import nice
-import pictures
-import sample
 from layers import Shuffle
+from support import data, files, inpainting, pictures
+from support.cli import UserError
 
 MARGIN = {"margin": 2, "background": 0.25}
 
 
-class Flow:
+class Trained:
     """A trained flow over NumPy arrays: what the pictures below need of it."""
 
-    def __init__(self, encoder, decoder, configuration):
+    def __init__(self, encoder, decoder, configuration, name=""):
         self.encoder, self.decoder, self.configuration = encoder, decoder, configuration
         self.picture, self.prior = configuration["picture"], configuration["prior"]
         self.levels, self.dim = configuration["levels"], configuration["model"]["dim"]
+        self.name = name
 
     @classmethod
     def load(cls, weights):
-        return cls(*nice.load_with_configuration(weights))
-
-    @classmethod
-    def train(cls, args, data):
-        """Train from the flags of nice.py, in memory, without validation."""
-        keras.utils.set_random_seed(args.seed)
-        configuration = nice.configure(args, data.x_train.shape[1], data.picture)
-        encoder, decoder = nice.build(**configuration["model"])
-        steps = mnist.steps(len(data.x_train), args.batch_size)
-        nice.compile_encoder(encoder, args, args.epochs * steps)
-        batches = mnist.batches(data.x_train, args.batch_size, args.seed, args.levels)
-        encoder.fit(batches, steps_per_epoch=steps, epochs=args.epochs, shuffle=False, verbose=2)
-        return cls(encoder, decoder, configuration)
+        print(f"weights: {weights}")
+        return cls(*nice.load_with_configuration(weights), os.path.basename(weights))
 
     def scale(self, pixels):
         """uint8 (N, D) -> float32 (N, D) in [0, 1], as in training."""
-        return ops.convert_to_numpy(mnist.scale(pixels, self.levels))
+        return ops.convert_to_numpy(data.scale(pixels, self.levels))
 
     def encode(self, x):
         """Pictures (N, D) -> codes (N, D), without noise."""
@@ -65,6 +75,10 @@ class Flow:
     def draw(self, count, sigma, seed):
         """`count` codes from the prior, at temperature sigma."""
         return nice.draw(self.prior, (count, self.dim), sigma, seed)
+
+    def log_likelihood(self, x):
+        """log p(x) in nats, (N, D) -> (N,)."""
+        return evaluate.log_likelihood(self.encoder, self.configuration, x)
 
     def sigma(self):
         """(16): σ_i = 1/s_i = exp(-log_scale_i), (D,), in units of the pixel range."""
@@ -150,15 +164,18 @@ def traverse(flow, pixels, seed=0, rows=8, columns=11, reach=8.0):
     )
 
 
-def noise_floor(configuration):
-    """σ of a pixel that never changes: the root mean square of the training noise alone."""
-    model = configuration["model"]
-    width, kind = model["noise"], model["noise_kind"]
-    if kind == "gaussian":
-        return width
-    # A relu m, m >= 0, cannot centre the article's noise; a linear m can.
-    centred = model["output_activation"] == "linear"
-    return width / (12 if centred else 3) ** 0.5
+def noise_floor(flow):
+    """σ of a pixel that never changes: what the couplings leave of the training noise."""
+    layer = flow.encoder.noise
+    if layer is None or layer.bounds is None:
+        return layer.width if layer else 0.0
+    mean = sum(layer.bounds) / 2
+    model = flow.configuration["model"]
+    # A relu m is m >= 0: (9) subtracts it, and centres positive noise only; (7) negative only.
+    centred = model["output_activation"] == "linear" or (
+        mean > 0 if model["convention"] == "article" else mean < 0
+    )
+    return (layer.width**2 / 12 + (0 if centred else mean**2)) ** 0.5
 
 
 def spectrum(flow):
@@ -166,7 +183,7 @@ def spectrum(flow):
     from matplotlib.figure import Figure
 
     sigma = flow.sigma()
-    floor = noise_floor(flow.configuration)
+    floor = noise_floor(flow)
     if flow.prior == "logistic":
         floor *= 3**0.5 / np.pi  # the scale of a logistic of that standard deviation
     collapsed = int((sigma <= 1.5 * floor).sum())
@@ -198,16 +215,32 @@ def compare(flows, labels, title, caption, seed=0, rows=10, sigma=0.75):
 
 def noise(flow, without, seed=0):
     """The article's two figures: training without noise, and with the negative noise."""
+    if flow.dim != without.dim:
+        raise UserError(
+            f"--noise-free has {without.dim} pixels a picture, the other weights {flow.dim}: "
+            "train with --noise 0 on the same data."
+        )
+    same = schedule(flow) == schedule(without)
     return compare(
         (without, flow),
         ["trained without noise", "trained with noise"],
         "What noise in training does to the samples",
-        "Two trainings of the same model, the same codes at σ = 0.75.",
+        "The same codes at σ = 0.75. "
+        + ("Only the noise differs." if same else "Not only the noise differs:")
+        + f"\nLeft, {without.name}: {schedule(without)}.\nRight, {flow.name}: {schedule(flow)}.",
         seed,
-    )  # fmt: skip
+    )
 
 
-def convention(data, seed=0, units=256, depth=2, epochs=2):
+def schedule(flow):
+    """How a flow was trained, in words, where its file says so."""
+    held = flow.configuration.get("schedule", {})
+    shown = ("epochs", "learning_rate", "schedule", "scale_pace", "epsilon", "weight_decay")
+    words = [f"{name.replace('_', ' ')} {held[name]}" for name in shown if name in held]
+    return ", ".join(words) or "schedule not recorded in the file"
+
+
+def convention(source, seed=0, units=256, depth=2, epochs=2):
     """(9) forward against (7) forward: two short trainings of a smaller flow, two grids.
 
     Shows the share of negative pixels before clipping: with m >= 0 the decoder
@@ -216,7 +249,7 @@ def convention(data, seed=0, units=256, depth=2, epochs=2):
     flows, labels = [], []
     for name in ("article", "paper"):
         flags = f"--convention {name} --units {units} --depth {depth} --epochs {epochs}"
-        flow = Flow.train(nice.parse([*flags.split(), "--seed", str(seed)]), data)
+        flow = train(options.training([*flags.split(), "--seed", str(seed)]), source)
         x = flow.decode(flow.draw(1000, 0.75, seed))
         flows.append(flow)
         formula = "(9)" if name == "article" else "(7)"
@@ -231,25 +264,41 @@ def convention(data, seed=0, units=256, depth=2, epochs=2):
     )
 
 
-def neighbours(flow, pixels, seed=0, columns=16):
+def train(args, source):
+    """A flow trained as nice.py would, in memory and without validation."""
+    keras.utils.set_random_seed(args.seed)
+    configuration = options.configuration(args, source.x_train.shape[1], source.picture)
+    encoder, decoder = nice.build(**configuration["model"])
+    steps = data.steps(len(source.x_train), args.batch_size)
+    nice.compile_encoder(encoder, args, args.epochs * steps)
+    nice.fit(encoder, source.x_train, args, verbose=2)
+    return Trained(encoder, decoder, configuration)
+
+
+def nearest(flow, x, pixels):
+    """The nearest of `pixels` (L2) to every row of x: `(indices, distances)`, (N,) each."""
+    index, distance = np.zeros(len(x), int), np.full(len(x), np.inf)
+    for start in range(0, len(pixels), 10_000):
+        part = flow.scale(pixels[start : start + 10_000])
+        squares = (x**2).sum(axis=1)[:, None] - 2 * x @ part.T + (part**2).sum(axis=1)
+        least = squares.min(axis=1)
+        closer = least < distance
+        index[closer] = start + squares.argmin(axis=1)[closer]
+        distance[closer] = least[closer]
+    return index, np.maximum(distance, 0) ** 0.5
+
+
+def neighbours(flow, pixels, test, seed=0, columns=16):
     """Samples above their nearest training digits (L2): new digits, or memories?"""
     x = np.clip(flow.decode(flow.draw(columns, 0.75, seed)), 0, 1)
-    nearest, distances = [], []
-    for row in x:
-        best = np.inf, 0
-        for start in range(0, len(pixels), 10_000):
-            part = flow.scale(pixels[start : start + 10_000])
-            d = ((part - row) ** 2).sum(axis=1)
-            best = min(best, (float(d.min()), start + int(d.argmin())))
-        nearest.append(best[1])
-        distances.append(best[0] ** 0.5)
-    found = flow.scale(pixels[nearest])
-    image = flow.tile(np.concatenate([x, found]), columns)
+    found, distances = nearest(flow, x, pixels)
+    _, usual = nearest(flow, flow.scale(test[:1000]), pixels)
+    image = flow.tile(np.concatenate([x, flow.scale(pixels[found])]), columns)
     return pictures.captioned(
         image,
         "Samples and their nearest training digits",
-        f"Euclidean distance {min(distances):.1f} to {max(distances):.1f}, pixel range [0, 1]: "
-        "close in shape, but no copies.",
+        f"Euclidean distance {distances.min():.1f} to {distances.max():.1f}, pixel range [0, 1]; "
+        f"test digits to theirs: median {np.median(usual):.1f}.\nA copy would be near 0.",
         left=["sample", "nearest"],
     )
 
@@ -257,7 +306,7 @@ def neighbours(flow, pixels, seed=0, columns=16):
 def likely(flow, pixels, columns=16):
     """The most and the least likely pictures, with their nats."""
     x = flow.scale(pixels)
-    nats = evaluate.log_likelihood(flow.encoder, flow.configuration, x)
+    nats = flow.log_likelihood(x)
     order = np.argsort(-nats)
     best, worst = order[: 2 * columns], order[::-1][: 2 * columns]
     image = flow.tile(np.concatenate([x[best], x[worst]]), columns)
@@ -271,213 +320,108 @@ def likely(flow, pixels, columns=16):
     )
 
 
-# ------------------------------------------------------------- the paper's 5.3
+def inpaint(flow, training, pixels, seed=0, each=24, shown=4, steps=300, every=10):
+    """The paper's 5.3: parts of `pixels`, hidden by masks, filled in by ascending the likelihood.
 
+    The ascent starts from the mean training picture. `each` pictures a mask, `shown` of them
+    drawn; a frame `every` so many steps. Prints the squared errors of the hidden pixels.
 
-def masks(height, width, seed=0):
-    """The paper's twelve masks: name -> (height, width) bool, True where a pixel is hidden."""
-    rows, columns = np.mgrid[:height, :width]
-    rng = np.random.default_rng(seed)
-
-    def middle(i, n):
-        return (n // 4 <= i) & (i < n - n // 4)
-
-    return {
-        "top": rows < height // 2,
-        "bottom": rows >= height // 2,
-        "left": columns < width // 2,
-        "right": columns >= width // 2,
-        "even rows": rows % 2 == 0,
-        "odd rows": rows % 2 == 1,
-        "even columns": columns % 2 == 0,
-        "odd columns": columns % 2 == 1,
-        "middle rows": middle(rows, height),
-        "middle columns": middle(columns, width),
-        "random 75 %": rng.random((height, width)) < 0.75,
-        "random 90 %": rng.random((height, width)) < 0.90,
-    }
-
-
-def log_density_gradient(flow):
-    """A compiled function x -> ∂ log p(x)/∂x, (N, D) -> (N, D), on any backend."""
-    loss = nice.PRIORS[flow.prior]
-
-    def total(x):
-        return -ops.sum(loss(None, flow.encoder(x)))  # log_scale does not depend on x
-
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        @tf.function
-        def gradient(x):
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                y = total(x)
-            return tape.gradient(y, x)
-
-    elif backend == "jax":
-        import jax
-
-        gradient = jax.jit(jax.grad(total))
-    else:
-        import torch
-
-        def gradient(x):
-            x = x.detach().requires_grad_()
-            return torch.autograd.grad(total(x), x)[0]
-
-    return lambda x: ops.convert_to_numpy(gradient(ops.convert_to_tensor(x)))
-
-
-def inpaint(flow, pixels, mean, seed=0, each=24, shown=4, steps=300, every=10):
-    """Fill in hidden pixels by projected gradient ascent on log p(x), as the paper's 5.3.
-
-        x_H <- x_H + α_i σ_H² (∂log p(x)/∂x_H + ε),  ε ~ N(0, I),  α_i = 10/(100 + i)
-
-    then back into [0, 1]. The σ² is not the paper's, which had smoother densities: here a
-    border pixel has ∂²log p/∂x² near -1/σ² = -30,000, on which a step of 0.1 diverges, so
-    that each pixel's step is measured in its own σ (16).
-
-    Args:
-        flow: the trained flow.
-        pixels: (N, D) pictures to hide parts of, `each` of them a mask.
-        mean: (D,) the mean training picture: what the ascent starts from.
-        shown: how many of each mask's pictures are drawn.
-        steps, every: number of steps, and steps between frames.
-
-    Returns: `(image, frames, errors)`: true, masked and filled side by side; the ascent; and
-        {mask: (squared error of the hidden pixels, that of the mean picture)}.
+    Returns: `(image, frames)`: true, masked and filled side by side; the ascent.
     """
-    hidden = masks(*flow.picture, seed)
+    mean = flow.scale(training).mean(axis=0)
+    hidden = inpainting.masks(*flow.picture, seed)
     x = flow.scale(pixels[: each * len(hidden)])
     mask = np.repeat([m.ravel() for m in hidden.values()], each, axis=0)
-    gradient, sigma = log_density_gradient(flow), flow.pixel_sigma()
+    gradient = inpainting.log_density_gradient(flow.encoder, nice.PRIORS[flow.prior])
     rng = np.random.default_rng(seed)
-    y, frames = np.where(mask, mean, x).astype("float32"), []
 
     def panel(filled):
         triple = np.stack([x, np.where(mask, 0.3, x), filled], axis=1)  # (N, 3, D)
         triple = triple.reshape(len(hidden), each, 3, flow.dim)[:, :shown]
         return flow.tile(triple.reshape(-1, flow.dim), 3 * shown)
 
-    bar = keras.utils.Progbar(steps, unit_name="step")
-    for i in range(steps):
-        if i % every == 0:
+    ascent = inpainting.ascend(gradient, flow.pixel_sigma(), x, mask, mean, rng, steps)
+    frames = []
+    for i, y in enumerate(ascent):
+        if i % every == 0 or i == steps:
             frames.append(panel(y))
-        step = 10 / (100 + i) * sigma**2 * (gradient(y) + rng.standard_normal(x.shape))
-        y = np.where(mask, np.clip(y + step, 0, 1), x).astype("float32")
-        bar.add(1)
-    frames += [panel(y)] * 20
+    frames += frames[-1:] * 19
 
     def error(filled):  # of each mask's hidden pixels, a mean over its pictures
         parts = ((filled - x) ** 2 * mask).reshape(len(hidden), -1)
         return parts.sum(axis=1) / mask.reshape(len(hidden), -1).sum(axis=1)
 
-    errors = dict(zip(hidden, zip(error(y).tolist(), error(mean).tolist())))
+    print("mean squared error of hidden pixels:   filled   mean picture")
+    for name, filled, start in zip(hidden, error(y), error(mean)):
+        print(f"  {name:<36} {filled:.4f}   {start:.4f}")
+    ratios = 100 * error(y) / error(mean)
     image = pictures.captioned(
         frames[-1],
         "Inpainting by gradient ascent on the likelihood",
         f"Test digits: true, masked, filled in. Over {each} digits a mask, the hidden pixels'\n"
-        f"squared error is {_range(errors)} of the mean training picture's, where it starts.",
+        f"squared error is {ratios.min():.0f} to {ratios.max():.0f} % of the mean training "
+        "picture's, where it starts.",
         left=list(hidden),
         top=["true", "masked", "filled"] * shown,
     )
-    return image, frames, errors
-
-
-def _range(errors):
-    ratios = [filled / mean for filled, mean in errors.values()]
-    return f"{100 * min(ratios):.0f} to {100 * max(ratios):.0f} %"
+    return image, frames
 
 
 # ----------------------------------------------------------------- the command
 
 
-NOISE_FREE = os.path.join(nice.WEIGHTS, "noise-free.weights.h5")
-PAPER = os.path.join(nice.WEIGHTS, "paper.weights.h5")
-
-
-def parse():
-    parser = cli.Parser("Make the pictures of the article and the paper.")
-    add = parser.add_argument
-    add("picture", choices=["all", *COMMANDS], help="which picture")
-    add("--weights", default=sample.default_weights(),
-        help="weights file; inpaint takes the paper's unless given another")  # fmt: skip
-    add("--noise-free", default=NOISE_FREE, help="weights trained without noise, for `noise`")
-    add("--data", default=mnist.MNIST, help="an .npz file, an IDX folder, or fashion_mnist")
-    add("--seed", type=cli.SEED, default=0, help="of codes, choices and noise")
-    add("--output", default="pictures", help="folder")
-    return parser.parse_args()
-
-
 class Job:
-    """What the commands need, loaded when first asked for."""
+    """What the pictures need, loaded when first asked for."""
 
     def __init__(self, args):
         self.args, self.seed = args, args.seed
 
     @functools.cached_property
     def flow(self):
-        return Flow.load(self.args.weights)
+        return Trained.load(self.args.weights or options.default_weights())
 
     @functools.cached_property
     def noise_free(self):
-        return Flow.load(self.args.noise_free)
+        return Trained.load(self.args.noise_free)
 
     @functools.cached_property
     def paper(self):
-        given = self.args.weights != sample.default_weights()
-        return self.flow if given else Flow.load(PAPER)
+        return self.flow if self.args.weights else Trained.load(PAPER)
 
     @functools.cached_property
     def data(self):
-        return mnist.load(self.args.data)
+        return data.load(self.args.data)
 
-    @property
-    def test(self):
-        return self.data.x_train if self.data.x_test is None else self.data.x_test
-
-
-def make_inpaint(job):
-    x = job.paper.scale(job.data.x_train)
-    image, frames, errors = inpaint(job.paper, job.test, x.mean(axis=0), job.seed)
-    print("mean squared error of hidden pixels:   filled   mean picture")
-    for name, (filled, mean) in errors.items():
-        print(f"  {name:<36} {filled:.4f}   {mean:.4f}")
-    return {"inpaint.png": image, "inpaint.gif": frames}
+    def pixels(self, flow):
+        """Training and new pictures, of the flow's size."""
+        data.check_dim(self.data.x_train, flow.dim, self.args.data)
+        return self.data.x_train, self.data.x_new
 
 
-def make_interpolate(job):
-    image, frames = interpolate(job.flow, job.test, job.seed)
-    return {"interpolate.png": image, "interpolate.gif": frames}
-
-
-COMMANDS = {
-    "temperature": lambda job: {"temperature.png": temperature(job.flow, job.seed)},
-    "interpolate": make_interpolate,
-    "traverse": lambda job: {"traverse.png": traverse(job.flow, job.test, job.seed)},
-    "spectrum": lambda job: {"spectrum.png": spectrum(job.flow)},
-    "noise": lambda job: {"noise.png": noise(job.flow, job.noise_free, job.seed)},
-    "convention": lambda job: {"convention.png": convention(job.data, job.seed)},
-    "inpaint": make_inpaint,
-    "neighbours": lambda job: {"neighbours.png": neighbours(job.flow, job.data.x_train, job.seed)},
-    "likely": lambda job: {"likely.png": likely(job.flow, job.test)},
+PICTURES = {
+    "temperature": lambda job: temperature(job.flow, job.seed),
+    "interpolate": lambda job: interpolate(job.flow, job.pixels(job.flow)[1], job.seed),
+    "traverse": lambda job: traverse(job.flow, job.pixels(job.flow)[1], job.seed),
+    "spectrum": lambda job: spectrum(job.flow),
+    "noise": lambda job: noise(job.flow, job.noise_free, job.seed),
+    "convention": lambda job: convention(job.data, job.seed),
+    "inpaint": lambda job: inpaint(job.paper, *job.pixels(job.paper), job.seed),
+    "neighbours": lambda job: neighbours(job.flow, *job.pixels(job.flow), job.seed),
+    "likely": lambda job: likely(job.flow, job.pixels(job.flow)[1]),
 }
 
 
-def main():
-    args = parse()
-    checkpoint.check_writable(args.output)
-    print(f"weights: {args.weights}")
+def main(args):
+    files.check_writable(args.output)
     job = Job(args)
-    for name in COMMANDS if args.picture == "all" else [args.picture]:
-        start = time.perf_counter()
-        for file, image in COMMANDS[name](job).items():
-            path = os.path.join(args.output, file)
-            (pictures.save_gif if file.endswith(".gif") else pictures.save)(path, image)
-            print(f"{path}  ({time.perf_counter() - start:.1f} s)")
+    for name in PICTURES if args.picture == "all" else [args.picture]:
+        start, path = time.perf_counter(), os.path.join(args.output, name)
+        image, *film = made if isinstance(made := PICTURES[name](job), tuple) else (made,)
+        pictures.save(path + ".png", image)
+        for frames in film:
+            pictures.save_gif(path + ".gif", frames)
+        print(f"{path}.png{f', {name}.gif' * bool(film)}  ({time.perf_counter() - start:.1f} s)")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, args)

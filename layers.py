@@ -15,8 +15,6 @@ import keras
 import numpy as np
 from keras import ops
 
-import distribution
-
 register = keras.saving.register_keras_serializable(package="nice")
 
 
@@ -24,22 +22,20 @@ register = keras.saving.register_keras_serializable(package="nice")
 class Noise(keras.layers.Layer):
     """Adds noise to the pictures, in training only.
 
-    `x + u`, `u ~ U[low, high]`, or `x + ε`, `ε ~ N(0, stddev²)`. The flow is a
-    density on R^D, and pixels are whole numbers: without noise some dimensions
-    are constant and the likelihood has no upper bound. The article's noise is
-    negative because the generated picture is clipped to [0, 1] afterwards,
-    which removes part of it; the paper's is the dequantization U[0, 1/256].
+        x + u,  u ~ U[-width, 0]    "negative": the article's, width 0.01
+                u ~ U[0, width]     "positive": the paper's, width 1/256
+                u ~ N(0, width²)    "gaussian"
+
+    The flow is a density on R^D, and pixels are whole numbers: without noise
+    some dimensions are constant and the likelihood has no upper bound. The
+    article's noise is negative because the generated picture is clipped to
+    [0, 1] afterwards, which removes part of it; the paper's is dequantization.
 
     Not a member of the flow: decoding must not add noise.
 
-    Several devices add the noise that one would: each of TensorFlow's replicas
-    draws the whole batch's, all from one seed, and keeps its own rows.
-
     Args:
-        low, high: bounds of the uniform noise, in units of the pixel range
-            [0, 1]. Default: the article's [-0.01, 0].
-        stddev: standard deviation, same units. Where given, the noise is
-            Gaussian and `low` and `high` are not used.
+        width: in units of the pixel range [0, 1].
+        kind: "negative" (default), "positive" or "gaussian".
         seed: integer, makes the noise of a run repeatable.
 
     Call arguments:
@@ -47,29 +43,32 @@ class Noise(keras.layers.Layer):
         training: whether to add noise. Default: no.
     """
 
-    def __init__(self, low=-0.01, high=0.0, stddev=None, seed=None, **kwargs):
+    def __init__(self, width=0.01, kind="negative", seed=None, **kwargs):
         super().__init__(**kwargs)
-        if not low <= high:
-            raise ValueError(f"`low` must not be above `high`. Received: low={low}, high={high}")
-        if stddev is not None and not stddev >= 0:
-            raise ValueError(f"`stddev` must not be negative. Received: stddev={stddev}")
-        self.low, self.high, self.stddev, self.seed = low, high, stddev, seed
+        if not width >= 0:
+            raise ValueError(f"`width` must not be negative. Received: width={width}")
+        if kind not in ("negative", "positive", "gaussian"):
+            raise ValueError(
+                f'`kind` must be "negative", "positive" or "gaussian". Received: kind={kind!r}'
+            )
+        self.width, self.kind, self.seed = width, kind, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+
+    @property
+    def bounds(self):
+        """Bounds (low, high) of the uniform noise; None where it is Gaussian."""
+        return {"negative": (-self.width, 0.0), "positive": (0.0, self.width)}.get(self.kind)
 
     def call(self, x, training=False):
         if not training:
             return x
-        rows, *rest = ops.shape(x)
-        replica, replicas = distribution.replica()
-        shape, dtype, seed = (replicas * rows, *rest), self.compute_dtype, self.seed_generator
-        if self.stddev is None:
-            noise = keras.random.uniform(shape, self.low, self.high, dtype=dtype, seed=seed)
-        else:
-            noise = keras.random.normal(shape, 0.0, self.stddev, dtype=dtype, seed=seed)
-        return x + noise[replica * rows : (replica + 1) * rows]
+        shape, options = ops.shape(x), {"dtype": self.compute_dtype, "seed": self.seed_generator}
+        if self.bounds:
+            return x + keras.random.uniform(shape, *self.bounds, **options)
+        return x + keras.random.normal(shape, 0.0, self.width, **options)
 
     def get_config(self):
-        config = {"low": self.low, "high": self.high, "stddev": self.stddev, "seed": self.seed}
+        config = {"width": self.width, "kind": self.kind, "seed": self.seed}
         return {**super().get_config(), **config}
 
 
@@ -196,7 +195,6 @@ class Couple(keras.layers.Layer):
         output_activation: activation of m's last layer, "relu" or "linear".
         convention: "article", (9) encodes; "paper", (7) encodes.
         dropout: share of hidden units left out in training (after each layer).
-        seed: integer, seeds the dropout.
 
     Call arguments:
         x: the pair (B, D/2), (B, D/2).
@@ -211,7 +209,6 @@ class Couple(keras.layers.Layer):
         output_activation="relu",
         convention="article",
         dropout=0.0,
-        seed=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -220,20 +217,20 @@ class Couple(keras.layers.Layer):
         if units < 1 or depth < 0:
             raise ValueError(f"m needs units >= 1, depth >= 0. Received: {units=}, {depth=}")
         self.units, self.depth, self.output_activation = units, depth, output_activation
-        self.convention, self.dropout, self.seed = convention, dropout, seed
+        self.convention, self.dropout = convention, dropout
 
     def build(self, input_shape):
         half, other = (shape[-1] for shape in input_shape)
         if half != other:
             raise ValueError(f"The halves must match. Received: input_shape={input_shape}")
-        layers = []
+        Dense, policy, layers = keras.layers.Dense, self.dtype_policy, []
         for i in range(1, self.depth + 1):
-            layers.append(keras.layers.Dense(self.units, activation="relu", name=f"dense_{i}"))
+            layers.append(Dense(self.units, "relu", name=f"dense_{i}", dtype=policy))
             if self.dropout:
-                seed = None if self.seed is None else self.seed + i
-                layers.append(keras.layers.Dropout(self.dropout, seed=seed, name=f"dropout_{i}"))
+                dropout = keras.layers.Dropout(self.dropout, name=f"dropout_{i}", dtype=policy)
+                layers.append(dropout)
         last = f"dense_{self.depth + 1}"
-        layers.append(keras.layers.Dense(half, activation=self.output_activation, name=last))
+        layers.append(Dense(half, self.output_activation, name=last, dtype=policy))
         self.m = keras.Sequential(layers, name="m")
         self.m.build((None, half))
 
@@ -250,7 +247,6 @@ class Couple(keras.layers.Layer):
             "output_activation": self.output_activation,
             "convention": self.convention,
             "dropout": self.dropout,
-            "seed": self.seed,
         }
         return {**super().get_config(), **config}
 
@@ -277,14 +273,17 @@ class Scale(keras.layers.Layer):
 
     def build(self, input_shape):
         self.log_scale = self.add_weight(
-            name="log_scale", shape=(1, input_shape[-1]), initializer="zeros"
+            name="log_scale",
+            shape=(1, input_shape[-1]),
+            initializer="zeros",
+            autocast=False,  # Σ log s runs to thousands of nats: too much for half precision
         )
 
     def call(self, x, inverse=False):
-        if inverse:
-            return x * ops.exp(-self.log_scale)
-        self.add_loss(-self.log_determinant())
-        return x * ops.exp(self.log_scale)
+        if not inverse:
+            self.add_loss(-self.log_determinant())
+        s = ops.exp(-self.log_scale if inverse else self.log_scale)
+        return x * ops.cast(s, self.compute_dtype)
 
     def log_determinant(self):
         """log|det ∂z/∂x| of the whole flow in nats: a scalar, the same for every x."""

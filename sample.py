@@ -9,36 +9,36 @@ trades some variety for cleaner digits.
 
 import os
 
-import cli
-import keras
-import numpy as np
-
-import nice
-import pictures
-
-PRETRAINED = os.path.join(nice.WEIGHTS, "pretrained.weights.h5")
-
-
-def default_weights():
-    """What `python nice.py` last wrote, else the weights shipped with the code."""
-    trained = os.path.join(nice.WEIGHTS, nice.TRAINED)
-    return trained if os.path.exists(trained) else PRETRAINED
+from support import cli, options
 
 
 def parse():
     parser = cli.Parser("Sample pictures.")
     add = parser.add_argument
-    add("--sigma", type=cli.number(float, 0), default=0.75, help="temperature of the codes")
-    add("--rows", type=cli.number(int, 1, 1000), default=15, help="rows, and columns, of the grid")
-    add("--count", type=cli.number(int, 1, 10**8), help="pictures in an .npz; rows² if not given")
+    add("--sigma", type=cli.Number(float, 0), default=0.75, help="temperature of the codes")
+    add("--rows", type=cli.Number(int, 1, 1000), default=15, help="rows, and columns, of the grid")
+    add("--count", type=cli.Number(int, 1, 10**8), help="pictures in an .npz; rows² if not given")
     add("--seed", type=cli.SEED, default=0, help="of the codes")
-    add("--weights", default=default_weights(), help="weights file")
+    options.add_places(parser, "weights")
     add("--output", default="samples.png",
-        help="a grid as PNG, or an .npz file with `samples`, uint8 (N, H, W)")  # fmt: skip
+        help="a grid as .png, or an .npz file with `samples`, uint8 (N, H, W)")  # fmt: skip
     args = parser.parse_args()
-    if args.count and not args.output.endswith(".npz"):
+    end = os.path.splitext(args.output)[1]
+    if end not in (".png", ".npz") and (end or os.path.isfile(args.output)):
+        parser.error(f"--output must end in .png or .npz, not {end or 'nothing'}")
+    if args.count and end != ".npz":
         parser.error("--count needs an --output that ends in .npz; a grid has --rows")
     return args
+
+
+if __name__ == "__main__":
+    args = cli.start(parse)
+
+import keras
+import numpy as np
+
+import nice
+from support import pictures
 
 
 def with_progress(parts, count):
@@ -50,8 +50,7 @@ def with_progress(parts, count):
             bar.add(len(part))
 
 
-def main():
-    args = parse()
+def main(args):
     print(f"weights: {args.weights}")
     _, decoder, configuration = nice.load_with_configuration(args.weights)
     count, picture = args.count or args.rows**2, configuration["picture"]
@@ -66,4 +65,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, args)

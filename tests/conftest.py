@@ -1,18 +1,19 @@
 """Small flows and small data for all tests; the backend is KERAS_BACKEND's."""
 
-import os
-import sys
+import csv
 
 import numpy as np
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+from support import cli, options
 
-import cli  # noqa: E402, F401  (quietly loads Keras)
-import keras  # noqa: E402
+cli.load_keras()
 
-import nice  # noqa: E402
+import keras
+
+import nice
+
+ROOT = options.HERE
 
 DIM = 12
 SMALL = {"dim": DIM, "couplings": 4, "units": 16, "depth": 2, "seed": 1}
@@ -46,6 +47,29 @@ def small():
         return encoder, decoder
 
     return build
+
+
+TINY = "--units 8 --depth 1 --couplings 2 --batch-size 16 --epochs 2".split()
+
+
+@pytest.fixture
+def npz(tmp_path, rng):
+    """A data file of 90 pictures of 4 x 4 whose rows are all alike: something to learn."""
+    rows = rng.integers(0, 256, (90, 1, 4)).repeat(4, axis=1).astype("uint8")
+    path = str(tmp_path / "data.npz")
+    np.savez(path, x_train=rows[:70], x_test=rows[70:])
+    return path
+
+
+def run(npz, output, *flags):
+    """Train as nice.py does, in this process: what `nice.load_with_configuration` reads back."""
+    nice.train(options.training(["--data", npz, "--output", str(output), *TINY, *flags]))
+    return nice.load_with_configuration(str(output / options.TRAINED))
+
+
+def history(output):
+    with open(output / "history.csv") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 def numpy(tensor):

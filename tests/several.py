@@ -13,27 +13,17 @@ import os
 import sys
 import traceback
 
+# The devices are virtual CPUs of JAX.
 devices, commands = int(sys.argv[1]), json.loads(sys.argv[2])
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import cli  # noqa: E402
-import keras  # noqa: E402
+import nice
+from support import cli, options, resuming
 
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
-
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration()] * devices,
-    )
-
-import keeper  # noqa: E402
-import nice  # noqa: E402
-
-write = keeper.Keeper._write_state
+write = resuming.Keeper._write_state
 
 
 def write_and_die(self, *arguments, **options):
@@ -43,12 +33,12 @@ def write_and_die(self, *arguments, **options):
 
 def run(command):
     killed = command[-1] == "--killed"
-    keeper.Keeper._write_state = write_and_die if killed else write
+    resuming.Keeper._write_state = write_and_die if killed else write
     sys.argv = ["nice.py", *command[: len(command) - killed]]
     code, stdout, stderr = 0, io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         try:
-            cli.run(nice.main)
+            cli.run(lambda: nice.train(options.training()))
         except SystemExit as end:
             code = end.code
         except Exception:

@@ -7,14 +7,14 @@ import pickle
 import h5py
 import numpy as np
 import pytest
-from cli import UserError
 from conftest import DIM, SMALL, numpy
 
-import checkpoint
 import nice
+from support import checkpoint, files, options
+from support.cli import UserError
 
 CONFIGURATION = {
-    "model": {**dict(zip(nice.MODEL_CHOICES, [4, 16, 2, "relu", "article", "reverse", 0.01,
+    "model": {**dict(zip(options.MODEL, [4, 16, 2, "relu", "article", "reverse", 0.01,
                                               "negative", 0.0, 1])), **SMALL},
     "prior": "gaussian",
     "levels": 255,
@@ -38,7 +38,7 @@ def with_model(**choices):
 def test_weights_and_configuration_round_trip(small, x, path, choices):
     encoder, decoder = small(**choices)
     configuration = with_model(**choices)
-    nice.save(path, encoder, configuration)
+    checkpoint.save(path, checkpoint.named(encoder), configuration)
     again, back, read = nice.load_with_configuration(path)
     assert read == configuration
     for old, new in zip(encoder.get_weights(), again.get_weights()):
@@ -50,9 +50,9 @@ def test_weights_and_configuration_round_trip(small, x, path, choices):
 
 def test_float16_halves_the_file_and_keeps_the_weights(small, path):
     encoder, _ = small()
-    nice.save(path, encoder, CONFIGURATION)
+    checkpoint.save(path, checkpoint.named(encoder), CONFIGURATION)
     full = os.path.getsize(path)
-    nice.save(path, encoder, CONFIGURATION, dtype="float16")
+    checkpoint.save(path, checkpoint.named(encoder), CONFIGURATION, dtype="float16")
     overhead = 30_000
     assert os.path.getsize(path) < full / 2 + overhead
     for old, new in zip(encoder.get_weights(), nice.load(path)[0].get_weights()):
@@ -62,10 +62,10 @@ def test_float16_halves_the_file_and_keeps_the_weights(small, path):
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(small, path, monkeypatch):
     encoder, _ = small()
-    nice.save(path, encoder, CONFIGURATION)
+    checkpoint.save(path, checkpoint.named(encoder), CONFIGURATION)
     old = open(path, "rb").read()
     with pytest.raises(RuntimeError):
-        with checkpoint.atomic(path) as temporary:
+        with files.atomic(path) as temporary:
             open(temporary, "w").write("half")
             raise RuntimeError("killed")
 
@@ -74,13 +74,13 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(small, path, monkey
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space left"):
-        nice.save(path, encoder, CONFIGURATION)
+        checkpoint.save(path, checkpoint.named(encoder), CONFIGURATION)
     assert open(path, "rb").read() == old
     assert os.listdir(os.path.dirname(path)) == [os.path.basename(path)]
 
 
 def test_missing_files_folders_and_foreign_files_are_refused(small, path, tmp_path):
-    nice.save(path, small()[0], CONFIGURATION)
+    checkpoint.save(path, checkpoint.named(small()[0]), CONFIGURATION)
     whole = open(path, "rb").read()
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["data"] = np.zeros(3)
@@ -137,7 +137,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_damaged_files_are_refused(small, path, damage):
-    nice.save(path, small()[0], CONFIGURATION)
+    checkpoint.save(path, checkpoint.named(small()[0]), CONFIGURATION)
     with h5py.File(path, "r+") as file:
         damage(file)
     with pytest.raises(UserError):
@@ -178,6 +178,6 @@ BAD_CONFIGURATION = {
 
 @pytest.mark.parametrize("configuration", BAD_CONFIGURATION.values(), ids=BAD_CONFIGURATION)
 def test_unusable_configurations_are_refused(small, path, configuration):
-    nice.save(path, small()[0], configuration)
+    checkpoint.save(path, checkpoint.named(small()[0]), configuration)
     with pytest.raises(UserError):
         nice.load(path)

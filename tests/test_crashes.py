@@ -10,11 +10,10 @@ import time
 
 import pytest
 import soak
+from conftest import TINY, history, run
 from test_scripts import in_process
-from test_training import TINY, data, history, run  # noqa: F401  (data: a fixture)
 
-import checkpoint
-import keeper
+from support import checkpoint, resuming
 
 
 def test_killed_at_random_moments_and_resumed_it_ends_the_same():
@@ -23,8 +22,8 @@ def test_killed_at_random_moments_and_resumed_it_ends_the_same():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_the_step_and_say_how_to_go_on(data, tmp_path, number):  # noqa: F811
-    flags = [*TINY, "--epochs", "500", "--data", data, "--output", str(tmp_path)]
+def test_signals_end_the_step_and_say_how_to_go_on(npz, tmp_path, number):
+    flags = [*TINY, "--epochs", "500", "--data", npz, "--output", str(tmp_path)]
     command = [sys.executable, os.path.join(soak.ROOT, "nice.py"), *flags]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
@@ -38,8 +37,31 @@ def test_signals_end_the_step_and_say_how_to_go_on(data, tmp_path, number):  # n
     assert stderr.count("\n") == 1 and "--resume" in stderr and number.name in stderr
     rows = history(tmp_path)
     assert len(rows) >= 2 and f"{len(rows)} complete epochs" in stderr
-    configuration, _ = checkpoint.read(str(tmp_path / keeper.STATE))
+    configuration, _ = checkpoint.read(str(tmp_path / resuming.STATE))
     assert len(configuration["history"]) == len(rows)
+
+
+def test_ctrl_c_in_the_first_epoch_promises_nothing(npz, tmp_path):
+    run(npz, tmp_path)
+    before = soak.result(tmp_path)
+    flags = [*TINY, "--data", npz, "--output", str(tmp_path), "--batch-size", "1", "--noise", "0"]
+    process = subprocess.Popen(
+        [sys.executable, os.path.join(soak.ROOT, "nice.py"), *flags, "--epochs", "1000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+    for line in process.stdout:
+        if "Epoch 1/" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    if "no epoch was complete" in stderr:  # else it was faster than we
+        assert process.returncode == 130 and "--resume" not in stderr
+        assert soak.result(tmp_path) == before
+    else:
+        assert "complete epochs" in stderr
 
 
 def limited(size):
@@ -51,16 +73,17 @@ def limited(size):
     return limit
 
 
-def test_a_file_that_may_not_grow_ends_training_with_one_line(data, tmp_path):  # noqa: F811
-    run(data, tmp_path)
+def test_a_file_that_may_not_grow_ends_training_with_one_line(npz, tmp_path):
+    run(npz, tmp_path)
     before = soak.result(tmp_path)
-    flags = [*TINY, "--units", "64", "--data", data, "--output", str(tmp_path)]
+    flags = [*TINY, "--units", "64", "--data", npz, "--output", str(tmp_path)]
     command = [sys.executable, os.path.join(soak.ROOT, "nice.py"), *flags]
     result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited(20_000))
     assert result.returncode == 2, result.stderr
     assert result.stderr.count("\n") == 1 and "could not be written" in result.stderr
     assert soak.result(tmp_path) == before
-    assert set(os.listdir(tmp_path)) - {"data.npz"} == {*soak.RESULT, keeper.STATE}
+    left = set(os.listdir(tmp_path)) - {"data.npz", resuming.PREVIOUS}
+    assert left == {*soak.RESULT, resuming.STATE}
 
 
 @contextlib.contextmanager
@@ -77,10 +100,10 @@ def small_disk(path, size):
         subprocess.run(["umount", str(path)], check=True)
 
 
-def test_a_full_disk_ends_training_with_one_line(data, tmp_path):  # noqa: F811
+def test_a_full_disk_ends_training_with_one_line(npz, tmp_path):
     with small_disk(tmp_path / "disk", 2**20) as disk:
-        flags = [*TINY, "--units", "100", "--data", data, "--output", str(disk)]
-        run(data, disk, "--units", "100")
+        flags = [*TINY, "--units", "100", "--data", npz, "--output", str(disk)]
+        run(npz, disk, "--units", "100")
         before = soak.result(disk)
         free = os.statvfs(disk)
         (disk / "filler").write_bytes(bytes(free.f_bavail * free.f_frsize - 20_000))
@@ -88,4 +111,4 @@ def test_a_full_disk_ends_training_with_one_line(data, tmp_path):  # noqa: F811
         assert code == 2 and stderr.count("\n") == 1 and "No space left" in stderr
         assert soak.result(disk) == before
         (disk / "filler").unlink()
-        run(data, disk, "--units", "100", "--seed", "1")
+        run(npz, disk, "--units", "100", "--seed", "1")

@@ -9,37 +9,37 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from cli import UserError
 from conftest import numpy
 
-import mnist
+from support import data, options
+from support.cli import UserError
 
 
 def test_mnist_is_embedded_and_whole():
-    with open(mnist.MNIST, "rb") as file:
+    with open(options.MNIST, "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     assert digest == "06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64"
-    data = mnist.load()
-    assert data.x_train.shape == (60_000, 784) and data.x_test.shape == (10_000, 784)
-    assert data.x_train.dtype == np.uint8 and data.picture == (28, 28)
-    assert np.bincount(data.y_test).tolist() == [
+    found = data.load()
+    assert found.x_train.shape == (60_000, 784) and found.x_test.shape == (10_000, 784)
+    assert found.x_train.dtype == np.uint8 and found.picture == (28, 28)
+    assert np.bincount(found.y_test).tolist() == [
         980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009
     ]  # fmt: skip
 
 
 def test_scale():
     pixels = np.array([[0, 51, 255]], "uint8")
-    assert np.allclose(numpy(mnist.scale(pixels)), [[0, 0.2, 1]])
-    assert np.allclose(numpy(mnist.scale(pixels, 256)), [[0, 51 / 256, 255 / 256]])
+    assert np.allclose(numpy(data.scale(pixels)), [[0, 0.2, 1]])
+    assert np.allclose(numpy(data.scale(pixels, 256)), [[0, 51 / 256, 255 / 256]])
     floats = (pixels / 255).astype("float32")  # the same pictures, however they are stored
     for levels in (255, 256):
-        assert np.allclose(numpy(mnist.scale(floats, levels)), numpy(mnist.scale(pixels, levels)))
+        assert np.allclose(numpy(data.scale(floats, levels)), numpy(data.scale(pixels, levels)))
 
 
 def take_epochs(count, batch_size, seed, epochs, first_epoch=0):
     pixels = np.arange(count, dtype="uint8")[:, None]
-    stream = mnist.batches(pixels, batch_size, seed, first_epoch=first_epoch)
-    steps = mnist.steps(count, batch_size)
+    stream = data.batches(pixels, batch_size, seed, first_epoch=first_epoch)
+    steps = data.steps(count, batch_size)
     if keras.backend.backend() == "tensorflow":
         drawn = [x for x, _ in stream.take(steps * epochs)]
     else:
@@ -60,7 +60,7 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert take_epochs(50, 16, seed=0, epochs=3)[0] == epochs
     assert take_epochs(50, 16, seed=1, epochs=1)[0][0] != epochs[0]
     assert take_epochs(50, 16, seed=0, epochs=1, first_epoch=2)[0][0] == epochs[2]
-    assert epochs[1] == mnist.order(50, 0, 1).tolist()  # the same on every backend
+    assert epochs[1] == data.order(50, 0, 1).tolist()  # the same on every backend
 
 
 def write(path, **arrays):
@@ -72,11 +72,11 @@ def write(path, **arrays):
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 def test_own_pictures(tmp_path, rng, shape, dtype):
     x = rng.integers(0, 256, shape) if dtype == "uint8" else rng.random(shape)
-    data = mnist.load(write(tmp_path / "own.npz", x_train=x.astype(dtype), x_test=x.astype(dtype)))
-    assert data.x_train.shape == data.x_test.shape == (6, 12)
-    assert data.x_train.dtype == ("uint8" if dtype == "uint8" else "float32")
-    assert data.picture == ((4, 3) if len(shape) == 3 else (1, 12))
-    assert data.y_train is None
+    found = data.load(write(tmp_path / "own.npz", x_train=x.astype(dtype), x_test=x.astype(dtype)))
+    assert found.x_train.shape == found.x_test.shape == (6, 12)
+    assert found.x_train.dtype == ("uint8" if dtype == "uint8" else "float32")
+    assert found.picture == ((4, 3) if len(shape) == 3 else (1, 12))
+    assert found.y_train is None
 
 
 GOOD = np.zeros((4, 2, 2), "uint8")
@@ -103,7 +103,7 @@ BAD = {
 @pytest.mark.parametrize("arrays", BAD.values(), ids=BAD)
 def test_unusable_arrays_are_refused(tmp_path, arrays):
     with pytest.raises(UserError):
-        mnist.load(write(tmp_path / "bad.npz", **arrays))
+        data.load(write(tmp_path / "bad.npz", **arrays))
 
 
 def test_other_files_are_refused(tmp_path):
@@ -121,16 +121,16 @@ def test_other_files_are_refused(tmp_path):
     for content in contents.values():
         path.write_bytes(content)
         with pytest.raises(UserError):
-            mnist.load(str(path))
+            data.load(str(path))
     for missing in (tmp_path / "missing.npz", tmp_path):
         with pytest.raises(UserError):
-            mnist.load(str(missing))
+            data.load(str(missing))
 
 
 def test_a_pickle_is_named_as_such(tmp_path):
     path = write(tmp_path / "bad.npz", x_train=np.array([None, {}], dtype=object))
     with pytest.raises(UserError, match="pickle"):
-        mnist.load(path)
+        data.load(path)
 
 
 def idx(x):
@@ -141,16 +141,16 @@ def idx(x):
 @pytest.mark.parametrize("end", ["", ".gz"])
 def test_idx_folders(tmp_path, rng, end):
     x, y = rng.integers(0, 256, (6, 4, 3)).astype("uint8"), np.arange(6, dtype="uint8")
-    for name, array in zip(mnist.IDX, (x, y, x[:2], y[:2])):
+    for name, array in zip(data.IDX, (x, y, x[:2], y[:2])):
         content = idx(array)
         (tmp_path / (name + end)).write_bytes(gzip.compress(content) if end else content)
-    data = mnist.load(str(tmp_path))
-    assert np.array_equal(data.x_train, x.reshape(6, 12)) and np.array_equal(data.y_train, y)
-    assert len(data.x_test) == len(data.y_test) == 2 and data.picture == (4, 3)
+    found = data.load(str(tmp_path))
+    assert np.array_equal(found.x_train, x.reshape(6, 12)) and np.array_equal(found.y_train, y)
+    assert len(found.x_test) == len(found.y_test) == 2 and found.picture == (4, 3)
 
 
 def test_damaged_idx_files_are_refused(tmp_path, rng):
-    path = tmp_path / mnist.IDX[0]
+    path = tmp_path / data.IDX[0]
     whole = idx(rng.integers(0, 256, (6, 4, 3)).astype("uint8"))
     contents = {
         "truncated": whole[:-1],
@@ -162,10 +162,10 @@ def test_damaged_idx_files_are_refused(tmp_path, rng):
     for content in contents.values():
         path.write_bytes(content)
         with pytest.raises(UserError):
-            mnist.load(str(tmp_path))
+            data.load(str(tmp_path))
     path.unlink()
     with pytest.raises(UserError, match="holds no"):
-        mnist.load(str(tmp_path))
+        data.load(str(tmp_path))
 
 
 def npz(path, content, name="x_train.npy"):
@@ -180,7 +180,7 @@ def test_a_header_that_lies_is_refused_before_anything_is_allocated(tmp_path):
         array, {"descr": "|u1", "fortran_order": False, "shape": (10**9, 28, 28)}
     )
     with pytest.raises(UserError, match="size that it claims"):
-        mnist.load(npz(tmp_path / "lie.npz", array.getvalue() + bytes(784)))
+        data.load(npz(tmp_path / "lie.npz", array.getvalue() + bytes(784)))
 
 
 def test_zip_bombs_are_refused_before_they_are_unpacked(tmp_path, rng):
@@ -188,21 +188,21 @@ def test_zip_bombs_are_refused_before_they_are_unpacked(tmp_path, rng):
     np.save(array, np.zeros((2**18, 28, 28), "uint8"))  # 205 MB of zeros in 200 kB
     path = npz(tmp_path / "bomb.npz", array.getvalue())
     with pytest.raises(UserError, match="too many"):
-        mnist.load(path)
-    (tmp_path / (mnist.IDX[0] + ".gz")).write_bytes(
+        data.load(path)
+    (tmp_path / (data.IDX[0] + ".gz")).write_bytes(
         gzip.compress(idx(np.zeros((2**18, 28, 28), "uint8")))
     )
     with pytest.raises(UserError, match="too many"):
-        mnist.load(str(tmp_path))
+        data.load(str(tmp_path))
     with pytest.raises(UserError, match="too many"):  # the size the directory states
         content = bytearray(open(path, "rb").read())
         at = content.rindex(b"PK\1\2") + 24
         content[at : at + 4] = (2**31).to_bytes(4, "little")
         (tmp_path / "bomb.npz").write_bytes(content)
-        mnist.load(path)
+        data.load(path)
 
 
 def test_fortran_order(tmp_path, rng):
     x = np.asfortranarray(rng.integers(0, 256, (6, 4, 3)).astype("uint8"))
-    data = mnist.load(write(tmp_path / "own.npz", x_train=x))
-    assert np.array_equal(data.x_train, x.reshape(6, 12))
+    found = data.load(write(tmp_path / "own.npz", x_train=x))
+    assert np.array_equal(found.x_train, x.reshape(6, 12))

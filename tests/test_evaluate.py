@@ -11,8 +11,8 @@ from test_checkpoint import with_model
 from test_scripts import script
 
 import evaluate
-import mnist
 import nice
+from support import checkpoint, data, options
 
 WIDTH = 1 / 256
 
@@ -64,7 +64,7 @@ def test_dequantization_bounds_approach_the_closed_form_from_below():
     scale = np.exp(-log_scale)
     cdf = stats.norm(scale=scale).cdf
     exact = np.log(cdf((k + 1) / 256) - cdf(k / 256)).sum(axis=1).mean()
-    x = numpy(mnist.scale(k, 256))
+    x = numpy(data.scale(k, 256))
     cells = DIM * np.log(256)  # a density of 1 on the [0, 1] scale is 1/256 a level
 
     def bound(draws):
@@ -81,8 +81,14 @@ def test_dequantization_bounds_approach_the_closed_form_from_below():
 
 def test_bits_per_dimension():
     # The paper: 1980.50 nats on MNIST.
-    assert evaluate.bits_per_dimension(1980.50, 784) == pytest.approx(4.356, abs=1e-3)
-    assert evaluate.bits_per_dimension(0.0, 784) == 8.0  # a uniform density: eight bits
+    assert evaluate.bits_per_dimension(1980.50, 784, 256) == pytest.approx(4.356, abs=1e-3)
+    assert evaluate.bits_per_dimension(0.0, 784, 256) == 8.0  # a uniform density: eight bits
+
+
+@pytest.mark.parametrize("levels", [255, 256])
+def test_bits_never_fall_below_the_entropy_of_the_levels(levels):
+    """A density of exactly `levels` in one cell of width 1/levels a dimension: 0 bits."""
+    assert evaluate.bits_per_dimension(10 * np.log(levels), 10, levels) == pytest.approx(0)
 
 
 @pytest.mark.parametrize(
@@ -110,16 +116,16 @@ def test_the_numerical_log_determinant_sees_the_scales(small, x):
 def test_the_script(small, tmp_path, rng, noise):
     choices = {"noise": noise}
     encoder, _ = small(**choices)
-    weights, data = tmp_path / "w.weights.h5", tmp_path / "data.npz"
-    nice.save(weights, encoder, with_model(**choices))
+    weights, npz = tmp_path / "w.weights.h5", tmp_path / "data.npz"
+    checkpoint.save(weights, checkpoint.named(encoder), with_model(**choices))
     x = rng.integers(0, 256, (50, 3, 4)).astype("uint8")
-    np.savez(data, x_train=x, y_train=np.arange(50) % 10, x_test=x[:20], y_test=np.arange(20) % 10)
-    flags = ["--weights", weights, "--data", data, "--draws", 3, "--json", "r.json"]
+    np.savez(npz, x_train=x, y_train=np.arange(50) % 10, x_test=x[:20], y_test=np.arange(20) % 10)
+    flags = ["--weights", weights, "--data", npz, "--draws", 3, "--json", "r.json"]
     result = script("evaluate.py", *flags, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "no bits/dim" in result.stdout and "log-likelihood" in result.stdout
     found = json.loads((tmp_path / "r.json").read_text())
-    clean = numpy(mnist.scale(x[:20].reshape(20, -1)))
+    clean = numpy(data.scale(x[:20].reshape(20, -1)))
     expected = reference(encoder.get_weights(), clean, "gaussian", 2, "article").mean()
     assert -found["test"]["loss_without_noise"] - found["constant"] == pytest.approx(
         expected, abs=1e-3
@@ -131,7 +137,7 @@ def test_the_script(small, tmp_path, rng, noise):
 
 def test_the_shipped_weights_beat_the_paper():
     """On 1,000 of the test images, one draw of the noise; the paper's figure is 1980.50."""
-    path = os.path.join(nice.WEIGHTS, "paper.weights.h5")
+    path = os.path.join(options.WEIGHTS, "paper.weights.h5")
     result = evaluate.evaluate(path, repeats=1, limit=1000)
     assert result["is_bound"] and result["test"]["nats"] > 1980.50
     assert result["log_determinant_numerical"] == pytest.approx(result["log_determinant"], abs=0.1)

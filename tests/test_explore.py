@@ -8,16 +8,14 @@ from test_checkpoint import with_model
 from test_scripts import script
 
 import explore
-import mnist
-import nice
-import pictures
+from support import checkpoint, data, inpainting, pictures
 
 H, W = 3, 4
 
 
 @pytest.fixture
 def flow(small):
-    return explore.Flow(*small(), with_model())
+    return explore.Trained(*small(), with_model())
 
 
 @pytest.fixture
@@ -25,28 +23,91 @@ def pixels(rng):
     return rng.integers(0, 256, (80, DIM)).astype("uint8")
 
 
-def is_picture(image):
-    return image.dtype == np.uint8 and image.ndim == 3 and image.std() > 0
+def shows(image, *tiles):
+    """Whether a figure, (H, W, 3) uint8, holds these images pixel for pixel, none of them flat."""
+    assert image.dtype == np.uint8 and image.ndim == 3
+    return all(tile.std() > 1 and _position(image[..., 0], tile) for tile in tiles)
+
+
+def _position(image, tile):
+    height, width = tile.shape
+    first = tile[height // 2]
+    windows = np.lib.stride_tricks.sliding_window_view(image, width, axis=1)
+    places = np.argwhere((windows == first).all(axis=-1)) - [height // 2, 0]
+    return any(
+        y >= 0 and np.array_equal(image[y : y + height, x : x + width], tile) for y, x in places
+    )
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The tiles that a picture was made of, as they come."""
+    tiles, tile = [], pictures.captioned
+    monkeypatch.setattr(
+        pictures, "captioned", lambda image, *a, **k: tiles.append(image) or tile(image, *a, **k)
+    )
+    return tiles
 
 
 def test_temperature(flow):
-    assert is_picture(explore.temperature(flow))
+    x = flow.decode(np.concatenate([s / 10 * flow.draw(12, 1.0, 0) for s in range(4, 13)]))
+    assert shows(explore.temperature(flow), flow.tile(x, 12))
     assert np.array_equal(explore.temperature(flow, 1), explore.temperature(flow, 1))
     assert not np.array_equal(explore.temperature(flow, 1), explore.temperature(flow, 2))
 
 
-def test_interpolation_ends_at_the_digits(flow, pixels):
+def test_interpolation_ends_at_the_digits(flow, pixels, drawn):
     image, frames = explore.interpolate(flow, pixels, rows=8)
-    assert is_picture(image) and len({frame.shape for frame in frames}) == 1
+    (tile,) = drawn
+    assert shows(image, tile)
+    assert len({frame.shape for frame in frames}) == 1
     chosen = np.random.default_rng(0).choice(len(pixels), 16, replace=False)
     ends = [flow.tile(flow.scale(pixels[part]), 4, factor=3) for part in (chosen[:8], chosen[8:])]
     for frame, end in zip((frames[0], frames[len(frames) // 2]), ends):
         assert np.abs(frame.astype(int) - end).max() <= 1
 
 
-def test_traverse_and_spectrum(flow, pixels):
-    assert is_picture(explore.traverse(flow, pixels))
-    assert is_picture(explore.spectrum(flow))
+def test_traverse_moves_one_dimension_at_a_time(flow, pixels, drawn):
+    image = explore.traverse(flow, pixels, rows=3, columns=5)
+    (tile,) = drawn
+    assert shows(image, tile)
+
+    def cell(row, column):  # margins of 2, enlarged twice
+        top, left = 2 * (2 + row * (H + 2)), 2 * (2 + column * (W + 2))
+        return tile[top : top + 2 * H, left : left + 2 * W]
+
+    for row in range(4):  # three wide dimensions and the narrowest
+        assert np.array_equal(cell(row, 2), cell(0, 2))  # the digit itself
+        assert not np.array_equal(cell(row, 0), cell(row, 4)) or row == 3
+
+
+def test_spectrum_counts_the_collapsed(flow, monkeypatch):
+    log_scale = flow.encoder.flow[-1].log_scale
+    floor = explore.noise_floor(flow)
+    sigma = np.r_[np.full(5, floor), np.full(DIM - 5, 10 * floor)].astype("float32")
+    log_scale.assign(-np.log(sigma)[None])
+    titles = []
+    render = pictures.render
+    monkeypatch.setattr(
+        pictures, "render", lambda f: titles.append(f.axes[0].get_title()) or render(f)
+    )
+    assert explore.spectrum(flow).std() > 1
+    assert titles[0].startswith(f"5 of {DIM} ")
+
+
+@pytest.mark.parametrize(
+    ("choices", "centred"),
+    [
+        ({"noise_kind": "negative"}, False),  # (9) subtracts m >= 0
+        ({"noise_kind": "positive"}, True),
+        ({"noise_kind": "negative", "convention": "paper"}, True),
+        ({"noise_kind": "positive", "convention": "paper"}, False),
+        ({"noise_kind": "negative", "output_activation": "linear"}, True),
+    ],
+)
+def test_noise_floor_knows_what_the_couplings_can_centre(small, choices, centred):
+    flow = explore.Trained(*small(**choices), with_model(**choices))
+    assert explore.noise_floor(flow) == pytest.approx(0.01 / (12 if centred else 3) ** 0.5)
 
 
 @pytest.mark.parametrize("couplings", [3, 4])
@@ -57,26 +118,62 @@ def test_pixel_sigma_follows_the_shuffles(small, couplings, shuffle):
     encoder, decoder = small(**choices)
     for v in encoder.weights[:-1]:
         v.assign(np.zeros(v.shape))
-    flow = explore.Flow(encoder, decoder, with_model(**choices))
+    flow = explore.Trained(encoder, decoder, with_model(**choices))
     z = flow.encode(np.eye(DIM, dtype="float32"))  # row: pixel; its one entry: 1/σ
     assert np.allclose(z.max(axis=1), 1 / flow.pixel_sigma(), rtol=1e-5)
 
 
-def test_noise_and_neighbours_and_likely(flow, small, pixels):
-    other = explore.Flow(*small(noise=0), with_model(noise=0))
-    assert is_picture(explore.noise(flow, other))
-    assert is_picture(explore.neighbours(flow, pixels))
-    assert is_picture(explore.likely(flow, pixels))
+def test_noise_says_how_both_were_trained(flow, small, drawn, monkeypatch):
+    captions, captioned = [], pictures.captioned
+    monkeypatch.setattr(
+        pictures, "captioned", lambda *a, **k: captions.append(a[2]) or captioned(*a, **k)
+    )
+    held = {"schedule": {"epochs": 3, "weight_decay": 0.3}}
+    flow.configuration |= held
+    for other, said in ((held, "Only the noise differs."), ({}, "not recorded")):
+        without = explore.Trained(*small(noise=0), {**with_model(noise=0), **other})
+        image = explore.noise(flow, without)
+        assert shows(image, drawn[-1]) and said in captions[-1]
+        assert "weight decay 0.3" in captions[-1]
+        left, right = (f.tile(f.decode(f.draw(100, 0.75, 0)), 10) for f in (without, flow))
+        assert shows(image, left, right)
 
 
-def test_convention_trains_both_ways(tmp_path, pixels):
+def test_neighbours_finds_them(flow, pixels):
+    x = flow.scale(pixels)
+    index, distance = explore.nearest(flow, x[[3, 50]] + np.float32(0.01), pixels)
+    assert index.tolist() == [3, 50] and np.allclose(distance, 0.01 * DIM**0.5, rtol=0.05)
+    samples = np.clip(flow.decode(flow.draw(16, 0.75, 0)), 0, 1)
+    exact = [((x - row) ** 2).sum(axis=1).argmin() for row in samples]
+    assert explore.nearest(flow, samples, pixels)[0].tolist() == exact
+    expected = flow.tile(np.concatenate([samples, x[exact]]), 16)
+    assert shows(explore.neighbours(flow, pixels, pixels), expected)
+
+
+def test_likely_shows_the_extremes(flow, pixels):
+    x = flow.scale(pixels)
+    order = np.argsort(-flow.log_likelihood(x))
+    expected = flow.tile(x[np.r_[order[:8], order[::-1][:8]]], 4)
+    assert shows(explore.likely(flow, pixels, columns=4), expected)
+
+
+def test_convention_trains_both_ways(tmp_path, pixels, monkeypatch):
     np.savez(tmp_path / "data.npz", x_train=pixels.reshape(-1, H, W))
-    data = mnist.load(str(tmp_path / "data.npz"))
-    assert is_picture(explore.convention(data, units=8, depth=1, epochs=1))
+    source = data.load(str(tmp_path / "data.npz"))
+    shares = []
+    captioned = pictures.captioned
+
+    def note(*arguments, top):
+        shares.extend(int(label.split()[2]) for label in top)
+        return captioned(*arguments, top=top)
+
+    monkeypatch.setattr(pictures, "captioned", note)
+    assert explore.convention(source, units=8, depth=1, epochs=1).std() > 1
+    assert shares[0] < shares[1]  # (7) decodes by adding m >= 0, (9) by subtracting it
 
 
 def test_masks_hide_what_they_say():
-    found = explore.masks(28, 28)
+    found = inpainting.masks(28, 28)
     assert len(found) == 12
     for name, share in {
         "top": 0.5,
@@ -90,15 +187,23 @@ def test_masks_hide_what_they_say():
     assert found["top"][0].all() and not found["top"][-1].any()
 
 
-def test_inpainting_moves_hidden_pixels_only_and_uphill(flow, pixels):
+def test_inpainting_moves_hidden_pixels_only_and_uphill(flow, pixels, capsys):
     x = flow.scale(pixels)
     mean = x.mean(axis=0)
-    image, frames, errors = explore.inpaint(flow, pixels, mean, each=2, steps=20, every=5)
-    assert image.std() > 0 and len(frames) == 4 + 20 and len(errors) == 12
-    gradient = explore.log_density_gradient(flow)(x)
-    rise = explore.evaluate.log_likelihood(flow.encoder, flow.configuration, x + 1e-3 * gradient)
-    level = explore.evaluate.log_likelihood(flow.encoder, flow.configuration, x)
-    assert (rise > level).all()
+    image, frames = explore.inpaint(flow, pixels, pixels, each=2, steps=20, every=5)
+    assert shows(image, frames[-1]) and len(frames) == 4 + 20
+    assert capsys.readouterr().out.count("0.") >= 2 * 12  # two errors a mask
+    gradient = inpainting.log_density_gradient(flow.encoder, explore.nice.PRIORS[flow.prior])
+    mask = np.tile(np.arange(DIM) % 3 == 0, (len(x), 1))
+    quiet = type("Quiet", (), {"standard_normal": staticmethod(np.zeros)})  # no ε: only uphill
+    ascent = list(inpainting.ascend(gradient, flow.pixel_sigma(), x, mask, mean, quiet, 20))
+    first, last = ascent[0], ascent[-1]
+    assert len(ascent) == 21 and 0 <= last.min() and last.max() <= 1
+    assert all(np.array_equal(y[~mask], x[~mask]) for y in ascent)
+    assert not np.array_equal(first[mask], last[mask])
+    assert flow.log_likelihood(last).mean() > flow.log_likelihood(first).mean() + 0.1
+    slope = gradient(x)
+    assert (flow.log_likelihood(x + 1e-3 * slope) > flow.log_likelihood(x)).all()
 
 
 def test_captions_do_not_blur_the_picture():
@@ -110,7 +215,7 @@ def test_captions_do_not_blur_the_picture():
 
 def test_the_script(small, tmp_path, pixels):
     encoder, _ = small()
-    nice.save(tmp_path / "w.weights.h5", encoder, with_model())
+    checkpoint.save(tmp_path / "w.weights.h5", checkpoint.named(encoder), with_model())
     np.savez(tmp_path / "data.npz", x_train=pixels.reshape(-1, H, W))
     flags = ["--weights", "w.weights.h5", "--data", "data.npz", "--output", "out"]
     result = script("explore.py", "interpolate", *flags, cwd=tmp_path)

@@ -7,6 +7,8 @@ from conftest import DIM, SMALL, jacobian, numpy, randomize
 from scipy import stats
 
 import nice
+from support import options
+from support.optimizer import Adam
 
 
 @pytest.mark.parametrize("convention", ["article", "paper"])
@@ -57,11 +59,46 @@ def test_encoder_and_decoder_share_their_weights(small, x):
 
 def test_training_the_encoder_trains_the_decoder(small, x):
     encoder, decoder = small()
-    encoder.compile(loss=nice.gaussian, optimizer=nice.Adam(1e-2))
+    encoder.compile(loss=nice.gaussian, optimizer=Adam(1e-2))
     before = numpy(decoder(x))
     encoder.fit(x, x, epochs=2, verbose=0)
     assert not np.allclose(before, numpy(decoder(x)))
     assert np.abs(numpy(decoder(encoder(x))) - x).max() <= 1e-5
+
+
+def test_three_lines_of_keras_train_a_flow(rng):
+    """The module docstring's, to the letter, on pictures of strokes that have a density."""
+    lines = [line.split("#")[0].strip() for line in nice.__doc__.splitlines()]
+    start = lines.index("encoder, decoder = nice.build()")
+    build, *train = lines[start : start + 3]
+    names = {"nice": nice, "x": rng.random((256, 784), dtype="float32").round(1) / 10}
+    exec(build, names)
+    assert names["encoder"].count_params() == 19_158_352
+    small = nice.build(units=16, depth=1)  # the article's takes too long here
+    names["encoder"], names["decoder"] = small
+    for line in train:
+        exec(line.replace("epochs=20", "epochs=3, verbose=0"), names)
+    losses = names["encoder"].history.history["loss"]
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+    x = names["x"][:9]
+    assert np.abs(numpy(small[1](small[0](x))) - x).max() <= 1e-5
+
+
+def test_dropout_acts_through_the_flow_in_training_only(small, x):
+    encoder, decoder = small(dropout=0.5, noise=0)
+    assert np.array_equal(numpy(encoder(x)), numpy(encoder(x)))
+    assert not np.allclose(numpy(encoder(x)), numpy(encoder(x, training=True)))
+    encoder, _ = small(dropout=0.0, noise=0)
+    assert np.array_equal(numpy(encoder(x)), numpy(encoder(x, training=True)))
+
+
+def test_defaults_of_the_flags_are_the_articles_model():
+    """`nice.build()` and `python nice.py` build the same flow."""
+    model = options.configuration(options.training([]), 784, (28, 28))["model"]
+    flows = [nice.build(**choices)[0].get_config() for choices in (model, {"seed": 0})]
+    for flow in flows:
+        flow.pop("name")
+    assert flows[0] == flows[1]
 
 
 def test_noise_is_on_in_training_only_and_never_in_the_decoder(small, x):
@@ -90,7 +127,7 @@ def test_the_articles_model():
     order = [f"coupling_{i}/m/dense_{j}" for i in (1, 2, 3, 4) for j in range(1, 7)]
     found = [v.path.split("/", 1)[1] for v in encoder.weights]
     assert found == [f"{n}/{k}" for n in order for k in ("kernel", "bias")] + ["scale/log_scale"]
-    assert (encoder.noise.low, encoder.noise.high) == (-0.01, 0.0)
+    assert encoder.noise.bounds == (-0.01, 0.0)
     assert decoder.noise is None
     for i in range(1, 5):
         layer = encoder.flow[4 * i - 2]
@@ -100,7 +137,7 @@ def test_the_articles_model():
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_parameter_count_is_that_of_the_model(depth):
     choices = {**SMALL, "depth": depth, "couplings": 3, "dropout": 0.5}
-    assert nice.build(**choices)[0].count_params() == nice.parameter_count(**choices)
+    assert nice.build(**choices)[0].count_params() == options.parameter_count(**choices)
 
 
 def test_scale_pace_moves_log_scale_and_nothing_else(small, x):
@@ -108,7 +145,7 @@ def test_scale_pace_moves_log_scale_and_nothing_else(small, x):
     for pace in (1.0, 10.0):
         encoder, _ = small(noise=0)
         before = encoder.get_weights()
-        encoder.compile(loss=nice.gaussian, optimizer=nice.Adam(1e-4, scale_pace=pace))
+        encoder.compile(loss=nice.gaussian, optimizer=Adam(1e-4, scale_pace=pace))
         encoder.fit(x, x, epochs=1, verbose=0)  # one step
         moved[pace] = [after - b for after, b in zip(encoder.get_weights(), before)]
     assert np.allclose(moved[10.0][-1], 10 * moved[1.0][-1], rtol=0.01, atol=0)
@@ -116,27 +153,20 @@ def test_scale_pace_moves_log_scale_and_nothing_else(small, x):
         assert np.allclose(slow, fast, atol=1e-7)
 
 
-def test_adam_at_pace_1_is_keras_adam(small, x):
-    weights, choices = [], {"weight_decay": 0.1, "epsilon": 1e-4}
-    for kind in (nice.Adam, keras.optimizers.Adam):
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_adam_at_pace_1_is_keras_adam(small, x, amsgrad):
+    weights, choices = [], {"weight_decay": 0.1, "epsilon": 1e-4, "amsgrad": amsgrad}
+    for kind in (Adam, keras.optimizers.Adam):
         encoder, _ = small(noise=0)
-        own = {"scale_pace": 1.0} if kind is nice.Adam else {}
+        own = {"scale_pace": 1.0} if kind is Adam else {}
         optimizer = kind(1e-2, **choices, **own)
-        if kind is not nice.Adam:
+        if kind is not Adam:
             optimizer.exclude_from_weight_decay(var_names=["log_scale", "bias"])
         encoder.compile(loss=nice.gaussian, optimizer=optimizer)
-        encoder.fit(x, x, epochs=3, batch_size=8, shuffle=False, verbose=0)
+        encoder.fit(x, x, epochs=5, batch_size=8, shuffle=False, verbose=0)
         weights.append(encoder.get_weights())
     for ours, theirs in zip(*weights):
         assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
-def test_flows_survive_keras_own_file_format(small, x, tmp_path):
-    encoder, decoder = small(shuffle="random")
-    for model in (encoder, decoder):
-        model.save(tmp_path / "flow.keras")
-        again = keras.models.load_model(tmp_path / "flow.keras")
-        assert np.allclose(numpy(again(x)), numpy(model(x)), atol=1e-6)
 
 
 def test_draw_follows_the_prior_and_the_seed():

@@ -6,14 +6,12 @@ import keras
 import numpy as np
 import pytest
 import soak
-from cli import UserError
-from conftest import numpy
+from conftest import TINY, history, numpy, run
 from test_scripts import in_process
-from test_training import TINY, data, history, run  # noqa: F401  (data: a fixture)
 
-import checkpoint
-import keeper
 import nice
+from support import checkpoint, files, options, resuming
+from support.cli import UserError
 
 
 class Killed(BaseException):
@@ -22,14 +20,14 @@ class Killed(BaseException):
 
 def kill_after(epochs, monkeypatch):
     """Die once the state of so many epochs is on the disk."""
-    write = keeper.Keeper._write_state
+    write = resuming.Keeper._write_state
 
     def dying(self, *arguments, **options):
         write(self, *arguments, **options)
         if len(self.history) == epochs:
             raise Killed
 
-    monkeypatch.setattr(keeper.Keeper, "_write_state", dying)
+    monkeypatch.setattr(resuming.Keeper, "_write_state", dying)
 
 
 FLAGS = {
@@ -41,45 +39,77 @@ FLAGS = {
 
 
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
-def test_resuming_repeats_every_bit(data, tmp_path, monkeypatch, flags):  # noqa: F811
+def test_resuming_repeats_every_bit(npz, tmp_path, monkeypatch, flags):
     if keras.backend.backend() == "torch" and "--dropout" in flags:
         pytest.skip("PyTorch's dropout draws from a generator that Keras does not keep")
     flags = [*flags, "--epochs", "4"]
-    run(data, tmp_path / "whole", *flags)
+    run(npz, tmp_path / "whole", *flags)
     for epochs in (1, 3):
         with monkeypatch.context() as patch, pytest.raises(Killed):
             kill_after(epochs, patch)
-            run(data, tmp_path / "killed", *flags, "--resume")
-    run(data, tmp_path / "killed", *flags, "--resume")
+            run(npz, tmp_path / "killed", *flags, "--resume")
+    run(npz, tmp_path / "killed", *flags, "--resume")
     assert soak.result(tmp_path / "killed") == soak.result(tmp_path / "whole")
 
 
-def test_a_run_killed_before_its_pictures_still_gets_them(data, tmp_path, monkeypatch):  # noqa: F811
+def test_a_run_killed_before_its_pictures_still_gets_them(npz, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_after(2, patch)
-        run(data, tmp_path)
+        run(npz, tmp_path)
     assert not (tmp_path / "samples.png").exists()
-    run(data, tmp_path, "--resume")
+    run(npz, tmp_path, "--resume")
     assert (tmp_path / "samples.png").exists()
 
 
-def test_resume_says_what_it_does(data, tmp_path, capsys):  # noqa: F811
-    run(data, tmp_path, "--resume")
+def test_resume_says_what_it_does(npz, tmp_path, capsys):
+    run(npz, tmp_path, "--resume")
     assert "nothing to resume" in capsys.readouterr().out
-    before = soak.result(tmp_path), os.stat(tmp_path / keeper.STATE).st_mtime_ns
-    run(data, tmp_path, "--resume")
+    before = soak.result(tmp_path), os.stat(tmp_path / resuming.STATE).st_mtime_ns
+    run(npz, tmp_path, "--resume")
     assert "finished" in capsys.readouterr().out
-    assert (soak.result(tmp_path), os.stat(tmp_path / keeper.STATE).st_mtime_ns) == before
+    assert (soak.result(tmp_path), os.stat(tmp_path / resuming.STATE).st_mtime_ns) == before
 
 
-def test_an_unfinished_run_is_not_replaced_without_a_word(data, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_an_unfinished_run_is_not_replaced_without_a_word(npz, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_after(1, patch)
-        run(data, tmp_path)
-    run(data, tmp_path)
+        run(npz, tmp_path)
+    run(npz, tmp_path)
     assert "an unfinished run" in capsys.readouterr().out
-    run(data, tmp_path)
+    run(npz, tmp_path)
     assert "an unfinished run" not in capsys.readouterr().out
+
+
+def test_a_finished_run_is_kept_beside_the_next(npz, tmp_path, monkeypatch, capsys):
+    run(npz, tmp_path, "--epochs", "3")
+    good = (tmp_path / options.TRAINED).read_bytes()
+    capsys.readouterr()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(1, patch)
+        run(npz, tmp_path, "--noise", "0.5", "--epochs", "2")
+    said = capsys.readouterr().out
+    assert "of a finished run" in said and resuming.PREVIOUS in said
+    assert (tmp_path / resuming.PREVIOUS).read_bytes() == good
+    run(npz, tmp_path, "--noise", "0.5", "--epochs", "2", "--resume")
+    assert (tmp_path / resuming.PREVIOUS).read_bytes() == good
+    assert (tmp_path / options.TRAINED).read_bytes() != good
+
+
+def test_a_run_killed_in_its_first_epoch_does_not_pass_for_the_one_before(
+    npz, tmp_path, monkeypatch
+):
+    run(npz, tmp_path)
+    good = (tmp_path / options.TRAINED).read_bytes()
+
+    def die(*_, **__):
+        raise Killed
+
+    for seed in ("1", "2"):  # killed between the weights and the state of epoch 1
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(resuming.Keeper, "_write_state", die)
+            run(npz, tmp_path, "--seed", seed)
+        assert (tmp_path / options.TRAINED).read_bytes() != good
+        assert (tmp_path / resuming.PREVIOUS).read_bytes() == good
 
 
 OTHER = {
@@ -92,32 +122,32 @@ OTHER = {
 }
 
 
-def test_other_settings_are_refused_by_name(data, tmp_path, monkeypatch, rng):  # noqa: F811
+def test_other_settings_are_refused_by_name(npz, tmp_path, monkeypatch, rng):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_after(1, patch)
-        run(data, tmp_path)
-    before = (tmp_path / keeper.STATE).read_bytes()
+        run(npz, tmp_path)
+    before = (tmp_path / resuming.STATE).read_bytes()
     for name, flags in OTHER.items():
         with pytest.raises(UserError, match=f"with {name} "):
-            run(data, tmp_path, "--resume", *flags)
-    configuration, arrays = checkpoint.read(str(tmp_path / keeper.STATE))
+            run(npz, tmp_path, "--resume", *flags)
+    configuration, arrays = checkpoint.read(str(tmp_path / resuming.STATE))
     configuration["settings"]["backend"] = "another"
-    checkpoint.save(str(tmp_path / keeper.STATE), arrays, configuration)
+    checkpoint.save(str(tmp_path / resuming.STATE), arrays, configuration)
     with pytest.raises(UserError, match="with backend another"):
-        run(data, tmp_path, "--resume")
-    (tmp_path / keeper.STATE).write_bytes(before)
+        run(npz, tmp_path, "--resume")
+    (tmp_path / resuming.STATE).write_bytes(before)
     other = str(tmp_path / "other.npz")
     np.savez(other, x_train=rng.integers(0, 256, (70, 4, 4)).astype("uint8"))
     with pytest.raises(UserError, match="with data "):
         run(other, tmp_path, "--resume")
-    assert (tmp_path / keeper.STATE).read_bytes() == before
+    assert (tmp_path / resuming.STATE).read_bytes() == before
 
 
-def test_a_damaged_state_is_refused_and_the_model_untouched(data, tmp_path, monkeypatch):  # noqa: F811
+def test_a_damaged_state_is_refused_and_the_model_untouched(npz, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_after(1, patch)
-        run(data, tmp_path)
-    path = str(tmp_path / keeper.STATE)
+        run(npz, tmp_path)
+    path = str(tmp_path / resuming.STATE)
     configuration, arrays = checkpoint.read(path)
     damage = [
         ({**configuration, "history": []}, arrays),
@@ -131,12 +161,12 @@ def test_a_damaged_state_is_refused_and_the_model_untouched(data, tmp_path, monk
     for configuration, arrays in damage:
         checkpoint.save(path, arrays, configuration)
         with pytest.raises(UserError):
-            run(data, tmp_path, "--resume")
+            run(npz, tmp_path, "--resume")
 
 
 def diverge_in(epoch, monkeypatch):
     """Weights that turn absurd in the epoch given: losses become infinite."""
-    begin = keeper.Keeper.on_epoch_begin
+    begin = resuming.Keeper.on_epoch_begin
 
     def diverging(self, number, logs=None):
         begin(self, number, logs)
@@ -144,47 +174,47 @@ def diverge_in(epoch, monkeypatch):
             log_scale = self.model.flow[-1].log_scale
             log_scale.assign(np.full(log_scale.shape, 1e4))
 
-    monkeypatch.setattr(keeper.Keeper, "on_epoch_begin", diverging)
+    monkeypatch.setattr(resuming.Keeper, "on_epoch_begin", diverging)
 
 
-def test_divergence_ends_the_run_and_a_lower_rate_goes_on(data, tmp_path, monkeypatch):  # noqa: F811
+def test_divergence_ends_the_run_and_a_lower_rate_goes_on(npz, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(UserError, match="lower --learning-rate"):
         diverge_in(1, patch)
-        run(data, tmp_path / "at once")
+        run(npz, tmp_path / "at once")
     output = tmp_path / "later"
     with monkeypatch.context() as patch, pytest.raises(UserError, match="epoch 3"):
         diverge_in(3, patch)
-        run(data, output, "--epochs", "4")
+        run(npz, output, "--epochs", "4")
     assert [row["epoch"] for row in history(output)] == [1, 2]
-    best = (output / nice.TRAINED).read_bytes()
-    encoder, _ = nice.load(str(output / nice.TRAINED))
+    best = (output / options.TRAINED).read_bytes()
+    encoder, _ = nice.load(str(output / options.TRAINED))
     assert all(np.isfinite(w).all() for w in encoder.get_weights())
     with pytest.raises(UserError, match="diverged"):  # the same would happen again
-        run(data, output, "--epochs", "4", "--resume")
+        run(npz, output, "--epochs", "4", "--resume")
     with pytest.raises(UserError, match="with noise "):
-        run(data, output, "--epochs", "4", "--resume", "--learning-rate", "1e-4", "--noise", "0")
-    assert (output / nice.TRAINED).read_bytes() == best
-    run(data, output, "--epochs", "4", "--resume", "--learning-rate", "1e-4")
+        run(npz, output, "--epochs", "4", "--resume", "--learning-rate", "1e-4", "--noise", "0")
+    assert (output / options.TRAINED).read_bytes() == best
+    run(npz, output, "--epochs", "4", "--resume", "--learning-rate", "1e-4")
     rows = history(output)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert rows[2]["learning_rate"] < 1e-4 < rows[1]["learning_rate"]
 
 
-def test_the_second_run_into_a_folder_is_refused(data, tmp_path):  # noqa: F811
-    flags = [*TINY, "--data", data, "--output", str(tmp_path)]
-    with checkpoint.locked(str(tmp_path)):
+def test_the_second_run_into_a_folder_is_refused(npz, tmp_path):
+    flags = [*TINY, "--data", npz, "--output", str(tmp_path)]
+    with files.locked(str(tmp_path)):
         code, stderr = in_process("nice.py", *flags)
         assert code == 2 and stderr.count("\n") == 1 and "another training" in stderr
-    with checkpoint.locked(str(tmp_path)):
+    with files.locked(str(tmp_path)):
         pass
 
 
-def test_what_a_killed_run_left_half_written_goes(data, tmp_path):  # noqa: F811
-    half = tmp_path / f".nice.state.h5.abc{checkpoint.TEMPORARY}"
+def test_what_a_killed_run_left_half_written_goes(npz, tmp_path):
+    half = tmp_path / f".nice.state.h5.abc{files.TEMPORARY}"
     half.write_bytes(b"half")
     other = tmp_path / ".somebody.tmp"
     other.write_bytes(b"else's")
-    run(data, tmp_path)
+    run(npz, tmp_path)
     assert not half.exists() and other.exists()
 
 

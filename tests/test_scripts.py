@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 
-import cli
 import imageio.v3 as imageio
 import numpy as np
 import pytest
 from conftest import ROOT
+
+from support import cli, options
 
 TINY = "--units 8 --depth 1 --couplings 2 --epochs 1 --batch-size 8".split()
 
@@ -73,7 +74,7 @@ def test_the_bench_measures(tmp_path):
     flags = "--against plain --steps 1 --repeats 2 --json b.json --picture b.png".split()
     x = np.random.default_rng(0).integers(0, 256, (300, 4, 4)).astype("uint8")
     np.savez(tmp_path / "data.npz", x_train=x)
-    result = script("bench.py", *flags, "--data", "data.npz", cwd=tmp_path)
+    result = script("tools/performance.py", *flags, "--data", "data.npz", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "ours / plain" in result.stdout and imageio.imread(tmp_path / "b.png").ndim == 3
     found = json.loads((tmp_path / "b.json").read_text())
@@ -101,6 +102,53 @@ def test_shipped_weights_give_digits(tmp_path):
     assert digits[:, :2].mean() < 10 and digits[:, 8:20, 8:20].mean() > 50
 
 
+SCRIPTS = ["nice.py", "sample.py", "evaluate.py", "explore.py", "bench.py"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_and_wrong_flags_do_not_wait_for_keras(name):
+    result = script(name, "--help", KERAS_BACKEND="none such")
+    assert result.returncode == 0 and "--data" in result.stdout + "--data" * (name == "sample.py")
+    result = script(name, "--nose", KERAS_BACKEND="none such")
+    assert result.returncode == 2 and "none such" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_help_shows_the_defaults_of_the_recipe():
+    for recipe, epochs in (("best", 20), ("paper", 24)):
+        shown = script("nice.py", "--recipe", recipe, "--help").stdout
+        assert f"passes over the training pictures (default: {epochs})" in " ".join(shown.split())
+
+
+def test_a_missing_backend_is_one_clear_line(tmp_path):
+    missing = tmp_path / "jax"
+    missing.mkdir()
+    (missing / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'jax'\")")
+    for name, said in (("jax", "No module named 'jax'"), ("none such", "none such")):
+        result = script("sample.py", KERAS_BACKEND=name, PYTHONPATH=str(tmp_path), cwd=tmp_path)
+        assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+        assert said in result.stderr and "KERAS_BACKEND" in result.stderr
+
+
+def test_a_closed_pipe_is_no_failed_file(trained):
+    command = [sys.executable, os.path.join(ROOT, "sample.py"), "--count", "30000", "--weights",
+               "out/nice.weights.h5", "--output", "closed.npz"]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=trained, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait(60) == 141
+    assert not list(trained.glob("*closed*"))
+
+
+def test_inpaint_names_the_weights_it_takes(capsys):
+    args = importlib.import_module("argparse").Namespace(weights=None, seed=0)
+    import explore
+
+    assert explore.Job(args).paper.prior == "logistic"
+    assert capsys.readouterr().out == f"weights: {explore.PAPER}\n"
+
+
 def in_process(name, *arguments):
     """The same as `script`, without loading Keras again: (exit code, stderr)."""
     module = importlib.import_module(name.removesuffix(".py"))
@@ -108,7 +156,8 @@ def in_process(name, *arguments):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(stderr):
         patch.setattr(sys, "argv", [name, *arguments])
         with pytest.raises(SystemExit) as end:
-            cli.run(module.main)
+            main = module.train if name == "nice.py" else module.main
+            cli.run(lambda: main(getattr(module, "parse", options.training)()))
     return end.value.code, stderr.getvalue()
 
 
@@ -137,6 +186,12 @@ def test_every_bad_input_is_one_clear_line_and_exit_code_2(trained, tmp_path, mo
         (f"evaluate.py --weights {good} --draws 0", "--draws"),
         (f"evaluate.py --weights {good} --data odd.npz", "even number"),
         (f"evaluate.py --weights {good} --data other.npz", "16 pixels"),
+        *(
+            (f"explore.py {name} --weights {good} --data other.npz --output .", "16 pixels")
+            for name in ("likely", "neighbours", "interpolate", "traverse", "inpaint")
+        ),
+        (f"explore.py noise --weights {good} --output .", "784 pixels"),
+        (f"sample.py --weights {good} --output x.jpg", ".png or .npz"),
         (f"explore.py likely --weights {good} --data missing.npz --output .", "no data file"),
         ("explore.py everything --output .", "everything"),
         (f"explore.py temperature --weights {good} --output file/x", "file/x"),

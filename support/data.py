@@ -6,6 +6,7 @@ will a folder of IDX files, as MNIST and its likes are published.
 """
 
 import gzip
+import hashlib
 import math
 import os
 import struct
@@ -14,12 +15,12 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from cli import UserError
 from keras import ops
 
-from distribution import ONE
+from support.cli import UserError
+from support.devices import ONE
+from support.options import MNIST
 
-MNIST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "mnist.npz")
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -36,16 +37,43 @@ class Pictures(NamedTuple):
     y_test: np.ndarray | None
     picture: tuple[int, int]
 
+    @property
+    def x_new(self):
+        """The test pictures; where there are none, the training pictures."""
+        return self.x_train if self.x_test is None else self.x_test
 
-def load(source=MNIST):
+    def split(self, validation):
+        """`(x_train, x_validation)`: "test" validates on the test pictures, as in 2018.
+
+        "heldout", or no test pictures: on the last 10,000 for training, or a sixth of fewer.
+        """
+        if validation == "test" and self.x_test is not None:
+            return self.x_train, self.x_test
+        held_out = min(10_000, len(self.x_train) // 6)
+        if not held_out:
+            raise UserError(f"{len(self.x_train)} pictures are too few to hold some out.")
+        return self.x_train[:-held_out], self.x_train[-held_out:]
+
+
+def digest(*arrays):
+    """16 hexadecimal digits that other pixels would change."""
+    total = hashlib.sha256()
+    for pixels in arrays:
+        total.update(repr((pixels.shape, pixels.dtype)).encode())
+        total.update(np.ascontiguousarray(pixels))
+    return total.hexdigest()[:16]
+
+
+def load(source=MNIST, dim=None):
     """Load pictures from an `.npz` file or an IDX folder, or "fashion_mnist" (keras.datasets).
 
     The file holds `x_train` and, optionally, `x_test`, `y_train`, `y_test`;
     pictures are (N, H, W) or (N, D), uint8 in 0–255 or float in [0, 1]. The folder
-    holds the like as train-images-idx3-ubyte, …, with or without .gz.
+    holds the like as train-images-idx3-ubyte, …, with or without .gz. `dim` is the number
+    of pixels that a flow asks for, if there is one already.
 
     Returns: `Pictures`.
-    Raises: `UserError` for a missing, damaged, pickled or unusable file.
+    Raises: `UserError` for a missing, damaged, pickled or unusable file, or another `dim`.
     """
     arrays = _fashion_mnist() if source == "fashion_mnist" else _read(source)
     shape = arrays["x_train"].shape
@@ -57,8 +85,19 @@ def load(source=MNIST):
             images not in arrays or arrays[labels].shape != arrays[images].shape[:1]
         ):
             raise UserError(f"{labels} of {source} must hold one label for each row of {images}.")
+    if dim:
+        check_dim(arrays["x_train"], dim, source)
     picture = shape[1:] if len(shape) == 3 else _square(shape[1])
     return Pictures(*(arrays.get(name) for name in NAMES), picture)
+
+
+def check_dim(pixels, dim, source):
+    """Raise `UserError` unless pictures (N, D) from `source` have the D of a flow."""
+    if pixels.shape[1] != dim:
+        raise UserError(
+            f"{source} has {pixels.shape[1]} pixels a picture, the weights {dim}. Name the data "
+            "that they were trained on with --data, or other weights with --weights."
+        )
 
 
 def scale(pixels, levels=255):
@@ -84,11 +123,11 @@ def batches(pixels, batch_size, seed, levels=255, first_epoch=0, devices=ONE):
         seed: of the order.
         levels: see `scale`.
         first_epoch: the epoch to begin with, counted from 0.
-        devices: see `distribution`; several leave out the last few pictures of an epoch's
+        devices: see `devices`, JAX only; several leave out the last few pictures of an epoch's
             order, fewer than devices, so that each batch, the short one too, parts evenly.
     """
     if keras.backend.backend() == "tensorflow":
-        return _dataset(pixels, batch_size, seed, levels, first_epoch, devices)
+        return _dataset(pixels, batch_size, seed, levels, first_epoch)
     return _Batches(pixels, batch_size, seed, levels, first_epoch, devices)
 
 
@@ -102,16 +141,14 @@ def order(count, seed, epoch):
     return np.random.default_rng([seed, epoch]).permutation(count).astype("int32")
 
 
-def _dataset(pixels, batch_size, seed, levels, first_epoch, devices):
+def _dataset(pixels, batch_size, seed, levels, first_epoch):
     import tensorflow as tf
 
     count = len(pixels)
     pixels = tf.constant(pixels)
 
     def epoch(number):
-        indices = tf.numpy_function(
-            lambda n: devices.even(order(count, seed, n)), [number], tf.int32
-        )
+        indices = tf.numpy_function(lambda n: order(count, seed, n), [number], tf.int32)
         return tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
 
     def batch(indices):

@@ -5,7 +5,7 @@ import zipfile
 import imageio.v3 as imageio
 import numpy as np
 
-from checkpoint import atomic, write
+from support.files import atomic, write
 
 
 def to_bytes(images):
@@ -123,6 +123,12 @@ def save_gif(path, frames, seconds=0.1):
         "<bytes>", np.stack(frames), extension=".gif", duration=1000 * seconds, loop=0
     )
     write(path, data)
+
+
+def save_film(path, frames):
+    """Write the frames of a training as a GIF: twice their size, the last one held."""
+    frames = [enlarge(frame, 2) for frame in frames]
+    save_gif(path, [*frames, *frames[-1:] * 4], seconds=0.5)
 
 
 def save_npz(path, parts, count, picture):

@@ -1,21 +1,10 @@
-"""Training on several devices at once: `python nice.py --distribute`.
+"""Training on several devices: `KERAS_BACKEND=jax python nice.py --distribute`.
 
-Every device holds the whole model and works on an equal part of each batch; the
-gradients are averaged, so that the result is that of one device but for
-rounding; only TensorFlow's dropout masks repeat from device to device. What
-cannot be divided is left out: of each epoch, and of the validation pictures,
-fewer pictures than there are devices.
-
-TensorFlow takes all GPUs of this machine. JAX takes all devices of this machine,
-or of several: start the same command once a machine, with
-
-    KERAS_DISTRIBUTION_JOB_ADDRESSES=host:port   of the first process, on all
-    KERAS_DISTRIBUTION_NUM_PROCESSES=2
-    KERAS_DISTRIBUTION_PROCESS_ID=0              then 1, …
-
-Only the first process speaks and writes. With several, the film of the training
-is left out, Ctrl-C ends a process at once instead of after its step, the others
-end when they miss it, and `--resume` needs an `--output` that all can read.
+Every device holds the whole model and works on an equal part of each batch; the gradients are
+averaged, so that the result is that of one device but for rounding. What cannot be divided,
+fewer pictures than devices, is left out of each epoch and of the validation. Several machines:
+docs/performance.md. Only the first process speaks and writes; with several the film of the
+training is left out, and Ctrl-C ends a process at once instead of after its step.
 """
 
 import contextlib
@@ -27,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
-from cli import UserError
+
+from support.cli import UserError
 
 PROCESSES = [
     f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
@@ -94,25 +84,24 @@ class Devices(NamedTuple):
 ONE = Devices()
 
 
-def start(batch_size):
-    """All devices, after a line that says how many. Before anything is computed.
+def start(args):
+    """The devices that the flags ask for; several say how many they are.
 
-    Raises: `UserError` where there is one device only, `batch_size` cannot be
-        divided among them, or the backend is neither TensorFlow nor JAX.
+    Call it before anything is computed.
+
+    Raises: `UserError` where --distribute finds one device only, cannot divide the
+        batch among several, or the backend is not JAX.
     """
-    engines = {"tensorflow": _tensorflow, "jax": _jax}
-    backend = keras.backend.backend()
-    if backend not in engines:
-        raise UserError(
-            f"--distribute is for TensorFlow and JAX, not {backend}. Set KERAS_BACKEND to one of "
-            "them, or leave --distribute out."
-        )
-    devices = engines[backend]([name for name in PROCESSES if name in os.environ])
+    if not args.distribute:
+        return ONE
+    if keras.backend.backend() != "jax":
+        raise UserError("--distribute needs JAX: set KERAS_BACKEND=jax, or leave it out.")
+    devices = _jax()
     if devices.count == 1:
         raise UserError("--distribute found only one device. Leave it out to train on that one.")
-    if batch_size % devices.count:
+    if args.batch_size % devices.count:
         raise UserError(
-            f"--batch-size {batch_size} is not divisible by the {devices.count} devices of "
+            f"--batch-size {args.batch_size} is not divisible by the {devices.count} devices of "
             "--distribute."
         )
     print(
@@ -122,23 +111,12 @@ def start(batch_size):
     return devices
 
 
-def _tensorflow(processes):
-    import tensorflow as tf
-
-    if processes:
-        raise UserError(
-            f"several processes need JAX: set KERAS_BACKEND=jax, or unset {processes[0]}."
-        )
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
-    return Devices(len(devices), distribute=strategy.scope)
-
-
-def _jax(processes):
+def _jax():
     import jax
 
-    if processes:
-        missing = set(PROCESSES) - set(processes)
+    given = [name for name in PROCESSES if name in os.environ]
+    if given:
+        missing = set(PROCESSES) - set(given)
         if missing:
             raise UserError(f"for several processes set {', '.join(sorted(missing))} too.")
         if not jax.distributed.is_initialized():
@@ -147,23 +125,3 @@ def _jax(processes):
             raise UserError("--distribute needs equally many devices in all processes.")
     parallel = keras.distribution.DataParallel(auto_shard_dataset=False)
     return Devices(jax.device_count(), jax.process_count(), jax.process_index(), parallel.scope)
-
-
-def active():
-    """Whether the scope of several devices is open."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.distribute.has_strategy()
-    return keras.distribution.distribution() is not None
-
-
-def replica():
-    """`(index, count)` of the TensorFlow replica that is computing; elsewhere (0, 1)."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        context = tf.distribute.get_replica_context()
-        if context:  # none between the replicas, in the scope of a strategy
-            return context.replica_id_in_sync_group, context.num_replicas_in_sync
-    return 0, 1

@@ -64,7 +64,7 @@ def kill(flags, rng):
     if rng.random() < 0.5:
         point = str(rng.choice(list(CALLS)))
         n = int(rng.integers(1, CALLS[point] + 1))
-        process = start("tests/faulty.py", point, n, *flags)
+        process = start("tools/faulty.py", point, n, *flags)
         process.communicate(timeout=300)
         return point, process.returncode == -signal.SIGKILL
     process = start("nice.py", *flags)
@@ -154,13 +154,14 @@ class Weights:
 
     def __init__(self, folder):
         import nice
+        from support import checkpoint
         from tests.conftest import SMALL
         from tests.test_checkpoint import CONFIGURATION
 
         self.path = os.path.join(folder, "flow.weights.h5")
         self.load_file = nice.load
         encoder, _ = nice.build(**SMALL)
-        nice.save(self.path, encoder, CONFIGURATION)
+        checkpoint.save(self.path, checkpoint.named(encoder), CONFIGURATION)
         self.content = open(self.path, "rb").read()
 
     def load(self):
@@ -169,13 +170,14 @@ class Weights:
 
 
 class State:
-    """A state file, through `Keeper.resume`: all of it, or nothing."""
+    """A state file, through `Keeper._resume`: all of it, or nothing."""
 
     def __init__(self, folder):
         import nice
+        from support import options
 
         flags = [*pictures(folder), "--output", folder, "--epochs", "1"]
-        self.args = nice.parse(flags)
+        self.args = options.training(flags)
         self.model, self.keeper = None, None
         original = nice.Keeper.finish
         nice.Keeper.finish = lambda keeper: setattr(self, "keeper", keeper)
@@ -190,34 +192,34 @@ class State:
     def values(self):
         from keras import ops
 
-        import keeper
+        from support import resuming
 
-        return [ops.convert_to_numpy(v) for v in keeper._variables(self.model).values()]
+        return [ops.convert_to_numpy(v) for v in resuming._variables(self.model).values()]
 
     def load(self):
-        from cli import UserError
+        from support.cli import UserError
 
         try:
-            self.keeper.resume(self.model)
+            self.keeper._resume(self.model)
         except UserError:
             assert all(map(np.array_equal, self.values(), self.before)), "a partial load"
             raise
-        import keeper
+        from support import resuming
 
         assert all(np.isfinite(v).all() for v in self.values())
-        for v, value in zip(keeper._variables(self.model).values(), self.before):
+        for v, value in zip(resuming._variables(self.model).values(), self.before):
             v.assign(value)
 
 
 def check_data(path):
-    import mnist
+    from support import data
 
-    data = mnist.load(path)
-    assert data.x_train.ndim == 2 and np.isfinite(data.x_train).all()
+    found = data.load(path)
+    assert found.x_train.ndim == 2 and np.isfinite(found.x_train).all()
 
 
 class Npz:
-    """An .npz file, through `mnist.load`."""
+    """An .npz file, through `data.load`."""
 
     def __init__(self, folder):
         pictures(folder)
@@ -278,7 +280,7 @@ SECONDS, MEMORY = 5, 2 * 2**30
 
 def try_one(target, content):
     """Load one mutated file: "loaded", "refused", or what went wrong."""
-    from cli import UserError
+    from support.cli import UserError
 
     def late(*_):
         raise TimeoutError  # caught below, but not as an Exception of the loader's
@@ -311,7 +313,9 @@ def mutation(name, target, index):
 
 def mutations_of(name, first, last, journal):
     """Worker: try the mutations [first, last) of a kind, each noted in the journal."""
-    import cli  # noqa: F401  (quietly loads Keras)
+    from support import cli
+
+    cli.load_keras()
 
     with tempfile.TemporaryDirectory() as folder:
         target = TARGETS[name](folder)

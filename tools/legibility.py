@@ -1,6 +1,6 @@
 """How legible are the samples of several weights files? One line a file and temperature.
 
-    python docs/logs/legibility.py FILE ...
+    python tools/legibility.py FILE ...
 
 A small classifier of MNIST (97.9 % right on the test images) reads 3,000 samples of each:
 `confidence` is its mean largest probability, `score` exp E KL(p(class|x) || p(class)), the
@@ -10,18 +10,21 @@ inception score over its ten classes, at most 10. Higher is more legible; neithe
 import os
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import cli  # noqa: F401
+from support import cli
+
+cli.load_keras()
+
 import keras
 import numpy as np
 
-import mnist
 import nice
+from support import data
 
 keras.utils.set_random_seed(0)
-data = mnist.load()
-x = keras.ops.convert_to_numpy(mnist.scale(data.x_train))
+mnist = data.load()
+x = keras.ops.convert_to_numpy(data.scale(mnist.x_train))
 layers = keras.layers
 reader = keras.Sequential(
     [
@@ -34,7 +37,7 @@ reader = keras.Sequential(
     ]
 )
 reader.compile("adam", "sparse_categorical_crossentropy")
-reader.fit(x, data.y_train, epochs=4, batch_size=256, verbose=2)
+reader.fit(x, mnist.y_train, epochs=4, batch_size=256, verbose=2)
 for path in sys.argv[1:]:
     _, decoder, configuration = nice.load_with_configuration(path)
     for sigma in (0.6, 0.75, 0.9):

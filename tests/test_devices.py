@@ -17,12 +17,11 @@ import pytest
 from conftest import ROOT, numpy
 from test_scripts import in_process
 
-import checkpoint
-import mnist
-from distribution import PROCESSES, Devices
+from support import checkpoint, data
+from support.devices import PROCESSES, Devices
 
 BACKEND = keras.backend.backend()
-several = pytest.mark.skipif(BACKEND == "torch", reason="--distribute refuses it")
+several = pytest.mark.skipif(BACKEND != "jax", reason="--distribute is for JAX")
 # Noise, rate and epsilon so large that another noise, or gradients added up, would be seen.
 TINY = (
     "--units 8 --depth 1 --couplings 1 --batch-size 16 --epochs 2 "
@@ -134,7 +133,7 @@ def test_what_two_devices_cannot_share_is_refused(folder, runs):
         assert reason in stderr and "2 devices" in stderr
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="several processes are for JAX")
+@several
 def test_two_processes_train_as_one_and_the_first_writes(folder, runs):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -172,26 +171,26 @@ def test_two_processes_train_as_one_and_the_first_writes(folder, runs):
 def test_one_device_or_another_backend_is_refused(folder, monkeypatch):
     flags = command(folder, "refused", "--distribute")
     code, stderr = in_process("nice.py", *flags)
-    reason = "not torch" if BACKEND == "torch" else "only one device"
+    reason = "only one device" if BACKEND == "jax" else "set KERAS_BACKEND=jax"
     assert code == 2 and stderr.count("\n") == 1 and reason in stderr
     monkeypatch.setenv(PROCESSES[1], "2")
     code, stderr = in_process("nice.py", *flags)
-    reason = {"tensorflow": "need JAX", "jax": PROCESSES[0], "torch": "not torch"}[BACKEND]
+    reason = PROCESSES[0] if BACKEND == "jax" else "set KERAS_BACKEND=jax"
     assert code == 2 and stderr.count("\n") == 1 and reason in stderr
     assert not (folder / "refused").exists()
 
 
 def first_epoch(pixels, devices):
-    data = iter(mnist.batches(pixels, 16, seed=0, devices=devices))
-    return [numpy(next(data)[0]) for _ in range(mnist.steps(len(pixels), 16, devices))]
+    stream = iter(data.batches(pixels, 16, seed=0, devices=devices))
+    return [numpy(next(stream)[0]) for _ in range(data.steps(len(pixels), 16, devices))]
 
 
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="--distribute is for JAX")
 def test_each_device_gets_equally_many_pictures(rng):
     pixels = rng.random((46, 2), dtype="float32")
     one, four = first_epoch(pixels, Devices()), first_epoch(pixels, Devices(4))
     assert [len(batch) for batch in one] == [16, 16, 14]
     assert [len(batch) for batch in four] == [16, 16, 12]
     assert np.array_equal(np.concatenate(one)[:44], np.concatenate(four))
-    if BACKEND != "tensorflow":
-        parts = [first_epoch(pixels, Devices(4, processes=2, process=i)) for i in range(2)]
-        assert all(np.array_equal(np.concatenate(p), b) for *p, b in zip(*parts, four))
+    parts = [first_epoch(pixels, Devices(4, processes=2, process=i)) for i in range(2)]
+    assert all(np.array_equal(np.concatenate(p), b) for *p, b in zip(*parts, four))

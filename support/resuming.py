@@ -10,60 +10,96 @@ Each is replaced atomically. Killed in between, a run goes on from the state of
 the epoch before, repeats the epoch bit by bit, and writes the same files again.
 """
 
+import contextlib
 import csv
 import io
 import math
 import os
 import shlex
+import shutil
 import signal
 import sys
 
 import keras
 import numpy as np
-from cli import Stopped, UserError
 
-import checkpoint
+from support import checkpoint, files
+from support.cli import Stopped, UserError
+from support.options import SUFFIX, TRAINED, decisive
 
-TRAINED = "nice" + checkpoint.SUFFIX
 STATE = "nice.state.h5"
 HISTORY = "history.csv"
+PREVIOUS = "nice.previous" + SUFFIX
 
 
 class Keeper(keras.callbacks.Callback):
-    """Keeps a training on the disk, and brings it back.
+    """Keeps a training on the disk, and brings it back. As a context: has the folder to itself.
 
     Args:
-        folder: where.
-        configuration: what the weights file is to carry.
-        settings: `{flag: value}`, all that decides the result; what a resumed run must repeat.
-        draw: function without arguments that draws a frame, (H, W) uint8, with the current
-            weights: one is kept before training and after every epoch. None: no frames.
-        writes: whether this process does; of several, one.
+        args: the flags of nice.py.
+        on: the devices. Only the first process writes; only a single one keeps a film, and
+            lets Ctrl-C wait for the end of a step, for no two would stop at the same one.
     """
 
-    def __init__(self, folder, configuration, settings, draw, writes=True):
+    def __init__(self, args, on):
         super().__init__()
-        self.writes = writes
-        self.configuration, self.settings, self.draw = configuration, settings, draw
+        self.args, self.on, self.previous = args, on, False
         self.weights, self.state, self.table = (
-            os.path.join(folder, name) for name in (TRAINED, STATE, HISTORY)
+            os.path.join(args.output, name) for name in (TRAINED, STATE, HISTORY)
         )
         self.history, self.frames = [], []
-        self.signal = self.handlers = None
+        self.signal, self.handlers, self.lock = None, {}, contextlib.ExitStack()
+
+    def __enter__(self):
+        if self.on.first:  # Writable? Now, not after the first epoch.
+            self.lock.enter_context(files.locked(self.args.output))
+        return self
+
+    def __exit__(self, *_):
+        self._restore_handlers()
+        self.lock.close()
+
+    def begin(self, encoder, configuration, digest, draw):
+        """Begin with a compiled `encoder`, or go on with --resume.
+
+        Args:
+            configuration: what the weights file is to carry.
+            digest: of the pictures.
+            draw: function without arguments that draws a frame, (H, W) uint8, with the current
+                weights: one is kept before training and after every epoch.
+
+        Returns: whether there is anything left to do, be it the last pictures.
+        Raises: `UserError` where the state is damaged or was made with other settings.
+        """
+        self.configuration, self.draw = configuration, draw if self.on.processes == 1 else None
+        self.settings = {
+            **decisive(self.args),
+            "data": digest,
+            "backend": keras.backend.backend(),
+        }
+        if not self.args.resume:
+            self._warn()
+            return True
+        self.on.check_shared(self.state)
+        if self._resume(encoder):
+            print(f"this run is finished: {self.weights}")
+            return False
+        return True
+
+    @property
+    def epoch(self):
+        """How many epochs are complete."""
+        return len(self.history)
 
     @property
     def best(self):
         """The row of the history with the lowest validation loss; the first of equals."""
-        return min(self.history, key=lambda row: row["val_loss"])
+        return _best(self.history)
 
     # -------------------------------------------------------------- going on
 
-    def resume(self, model):
-        """Put the last complete epoch back into a compiled `model`.
-
-        Returns: whether the run is finished, pictures and all.
-        Raises: `UserError` where the state is damaged or was made with other settings.
-        """
+    def _resume(self, model):
+        """Put the last complete epoch back into `model`. Returns: whether all is done."""
         if not os.path.exists(self.state):
             print(f"nothing to resume in {self.state}: starting from the beginning")
             return False
@@ -73,21 +109,33 @@ class Keeper(keras.callbacks.Callback):
         if not held["finished"]:
             self.frames = list(arrays.pop("frames"))
             checkpoint.assign(_variables(model), arrays, self.state)
-            if self.writes:
+            if self.on.first:
                 self._write_history()
-            print(f"resumed after epoch {len(self.history)}: {self.state}")
+            print(f"resumed after epoch {self.epoch}: {self.state}")
         return held["finished"]
 
-    def warn(self):
-        """Say so where an unfinished run lies in the folder, and is about to be replaced."""
+    def _warn(self):
+        """Say what becomes of an earlier run in the folder."""
         try:
             held = checkpoint.read(self.state)[0] if os.path.exists(self.state) else {}
+            rows = held.get("history")
+            if not held or not rows or not all(_is_row(row, i) for i, row in enumerate(rows, 1)):
+                return
+            if not held.get("finished"):
+                print(
+                    f"{self.state} is of an unfinished run: it is replaced after this run's first "
+                    "epoch. To go on with it, stop now and add --resume."
+                )
+                return
+            best = _best(rows)
+            # Not where a run that was killed in its first epoch has written its own already.
+            self.previous = checkpoint.read(self.weights)[0].get("best") == best
         except UserError:
             return
-        if held and not held.get("finished"):
+        if self.previous:
             print(
-                f"{self.state} is of an unfinished run: it is replaced after this run's first "
-                "epoch. To go on with it, stop now and add --resume."
+                f"{self.weights} is of a finished run, validation loss {best['val_loss']:.2f}: "
+                f"after this run's first epoch it is {PREVIOUS}."
             )
 
     def _check(self, held, arrays):
@@ -118,6 +166,8 @@ class Keeper(keras.callbacks.Callback):
     # ---------------------------------------------------------------- keeping
 
     def on_train_begin(self, logs=None):
+        if self.on.processes == 1:
+            self._install_handlers()
         if self.draw and not self.frames:
             self.frames.append(self.draw())
 
@@ -127,13 +177,17 @@ class Keeper(keras.callbacks.Callback):
         if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):
             self._diverge(epoch + 1)
         self.history.append(row)
-        if not self.writes:
+        if not self.on.first:
             return
         if self.draw:
             self.frames.append(self.draw())
+        if self.previous:
+            with files.atomic(os.path.join(self.args.output, PREVIOUS)) as temporary:
+                shutil.copyfile(self.weights, temporary)
+            self.previous = False
         if row is self.best:
-            variables = {v.path: v for v in self.model.weights}
-            checkpoint.save(self.weights, variables, {**self.configuration, "best": row})
+            best = {**self.configuration, "best": row}
+            checkpoint.save(self.weights, checkpoint.named(self.model), best)
         self._write_state({**_variables(self.model), "frames": np.array(self.frames, "uint8")})
         self._write_history()
 
@@ -150,56 +204,59 @@ class Keeper(keras.callbacks.Callback):
         writer = csv.DictWriter(text, fieldnames=self.history[0])
         writer.writeheader()
         writer.writerows(self.history)
-        checkpoint.write(self.table, text.getvalue())
+        files.write(self.table, text.getvalue())
 
     def _diverge(self, epoch):
         reason = f"the loss is no longer finite in epoch {epoch}"
         if not self.history:
             raise UserError(f"{reason}. Start again with a lower --learning-rate.")
-        if self.writes:
+        if self.on.first:
             _, arrays = checkpoint.read(self.state)
             self._write_state(arrays, diverged=True)
         raise UserError(
             f"{reason}; the weights of epoch {self.best['epoch']} stay in {self.weights}. Go on "
-            f"from epoch {len(self.history)} with --resume and a lower --learning-rate."
+            f"from epoch {self.epoch} with --resume and a lower --learning-rate."
         )
 
     # --------------------------------------------------------------- stopping
 
-    def __enter__(self):
+    def _install_handlers(self):
         """From here on Ctrl-C and SIGTERM let the step end; a second one ends at once."""
         self.handlers = {
             number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
         }
-        return self
-
-    def __exit__(self, *_):
-        self._restore_handlers()
 
     def _restore_handlers(self):
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
+        self.handlers = {}
 
     def _stop(self, number, _):
         self._restore_handlers()
         self.signal, self.model.stop_training = number, True
 
     def on_test_begin(self, logs=None):
-        if self.signal:  # in the middle of an epoch: no reason to validate it
-            self.raise_if_stopped()
+        self._raise_if_stopped()  # in the middle of an epoch: no reason to validate it
 
-    def raise_if_stopped(self):
-        """Raises `cli.Stopped` after a signal."""
+    def on_train_end(self, logs=None):
+        self._restore_handlers()
+        self._raise_if_stopped()
+
+    def _raise_if_stopped(self):
         if not self.signal:
             return
-        done = len(self.history)
-        saved = f"{done} complete epochs are in {self.state}" if done else "no epoch was complete"
-        flags = [flag for flag in sys.argv if flag != "--resume"]
-        raise Stopped(
-            f"stopped by {signal.Signals(self.signal).name}; {saved}. "
-            f"To go on: python {shlex.join(flags)} --resume",
-            128 + self.signal,
-        )
+        said = "no epoch was complete, nothing was written"
+        if self.history:
+            flags = [flag for flag in sys.argv if flag != "--resume"]
+            said = (
+                f"{self.epoch} complete epochs are in {self.state}. "
+                f"To go on: python {shlex.join(flags)} --resume"
+            )
+        raise Stopped(f"stopped by {signal.Signals(self.signal).name}; {said}", 128 + self.signal)
+
+
+def _best(rows):
+    return min(rows, key=lambda row: row["val_loss"])
 
 
 def _variables(model):

@@ -1,6 +1,6 @@
 """nice.py with a fault in it: dies by SIGKILL at the n-th call of a function that writes.
 
-python tests/faulty.py FUNCTION N [flags of nice.py]
+python tools/faulty.py FUNCTION N [flags of nice.py]
 """
 
 import os
@@ -10,10 +10,13 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import cli  # noqa: E402
-import h5py  # noqa: E402
+from support import cli, options
 
-import nice  # noqa: E402
+cli.load_keras()
+
+import h5py
+
+import nice
 
 POINTS = {
     "create": (tempfile, "mkstemp"),
@@ -39,4 +42,4 @@ def plant(point, n):
 if __name__ == "__main__":
     plant(sys.argv[1], int(sys.argv[2]))
     sys.argv[:] = ["nice.py", *sys.argv[3:]]
-    cli.run(nice.main)
+    cli.run(nice.train, options.training())

@@ -1,0 +1,179 @@
+"""Every choice of a training, once: its flag, its range, its default, and its check in a file."""
+
+import os
+from typing import Any, NamedTuple
+
+from support.cli import SEED, Number, Parser, UserError
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+MNIST = os.path.join(HERE, "data", "mnist.npz")
+WEIGHTS = os.path.join(HERE, "weights")
+SUFFIX = ".weights.h5"
+TRAINED = "nice" + SUFFIX
+
+
+class Choice(NamedTuple):
+    """One choice. `kind` is a `Number`, a tuple of what to choose from, bool (off) or str."""
+
+    kind: Any
+    default: Any
+    help: str
+
+    def holds(self, value):
+        """Whether a value found in a file is a possible one."""
+        if isinstance(self.kind, tuple):
+            return any(type(value) is type(word) and value == word for word in self.kind)
+        return self.kind.holds(value)
+
+    def add_to(self, parser, name):
+        """Add the choice as a flag."""
+        if self.kind is bool:
+            options = {"action": "store_true"}
+        elif isinstance(self.kind, tuple):
+            options = {"choices": self.kind, "type": type(self.kind[0]), "default": self.default}
+        else:
+            options = {"type": self.kind, "default": self.default}
+        parser.add_argument("--" + name.replace("_", "-"), help=self.help, **options)
+
+
+# The arguments of nice.build, which a weights file carries.
+MODEL = {
+    "couplings": Choice(Number(int, 1, 1000), 4, "number of couplings"),
+    "units": Choice(Number(int, 1, 10**6), 1000, "width of m's hidden layers"),
+    "depth": Choice(Number(int, 0, 100), 5, "number of m's hidden layers"),
+    "output_activation": Choice(("relu", "linear"), "relu", "of m"),
+    "convention": Choice(("article", "paper"), "article",
+        "article: (9) encodes, (7) decodes; paper: the other way round"),
+    "shuffle": Choice(("reverse", "random"), "reverse", "of the dimensions before each coupling"),
+    "noise": Choice(Number(float, 0, 1), 0.01,
+        "width of the training noise in units of the pixel range; 0 for none"),
+    "noise_kind": Choice(("negative", "positive", "gaussian"), "negative",
+        "U[-width, 0] (article), U[0, width] (paper) or N(0, width²)"),
+    "dropout": Choice(Number(float, 0, 0.999), 0.0, "in the hidden layers of m"),
+    "seed": Choice(SEED, 0, "of weights, order and noise"),
+}  # fmt: skip
+# What else says what the codes and the pixels are, in the file too.
+SCALES = {
+    "prior": Choice(("gaussian", "logistic"), "gaussian", "distribution of the code z"),
+    "levels": Choice((255, 256), 255,
+        "what pixels are divided by; 256 leaves room for dequantization noise"),
+}  # fmt: skip
+# How a flow is trained.
+SCHEDULE = {
+    "epochs": Choice(Number(int, 1), 20, "passes over the training pictures"),
+    "batch_size": Choice(Number(int, 1), 128, "pictures a step"),
+    "learning_rate": Choice(Number(float, above=0), 1e-3, "of Adam"),
+    "schedule": Choice(("cosine", "constant"), "cosine", "of the learning rate; cosine falls to 0"),
+    "scale_pace": Choice(Number(float, above=0), 10.0,
+        "learning rate of log_scale, as a multiple; 1 in 2018"),
+    "epsilon": Choice(Number(float, above=0), 1e-4, "of Adam; 1e-7 in 2018, 1e-4 in the paper"),
+    "weight_decay": Choice(Number(float, 0), 0.3, "of the kernels, as in AdamW"),
+    "validation": Choice(("test", "heldout"), "test",
+        "choose the best weights on the test images, as in 2018, "
+        "or on the last 10,000 training images (a sixth of a small set)"),
+    "validation_noise": Choice(bool, False, "validate with noise, drawn once"),
+}  # fmt: skip
+# Where from, where to, on what: a resumed run may change these.
+PLACES = {
+    "data": Choice(str, MNIST, "an .npz file, an IDX folder, or fashion_mnist"),
+    "output": Choice(str, WEIGHTS, "folder for weights, history and pictures"),
+    "resume": Choice(bool, False, "go on after the last complete epoch; all other flags as before"),
+    "distribute": Choice(bool, False, "train on all devices, with JAX: docs/performance.md"),
+}
+RECIPES = {
+    "best": {},
+    "article": {"schedule": "constant", "scale_pace": 1.0, "epsilon": 1e-7, "weight_decay": 0.0},
+    "paper": {  # its model, data and selection; the schedule is ours, the paper's took 1500 epochs
+        "prior": "logistic",
+        "convention": "paper",
+        "output_activation": "linear",
+        "noise": 1 / 256,
+        "noise_kind": "positive",
+        "levels": 256,
+        "validation": "heldout",
+        "validation_noise": True,
+        "weight_decay": 1.0,
+        "epochs": 24,
+    },
+}
+RECIPE = Choice(tuple(RECIPES), "best", "a set of defaults for all below")
+
+
+def training(argv=None):
+    """The flags of nice.py: those of the recipe, unless given."""
+    first = Parser(add_help=False)
+    RECIPE.add_to(first, "recipe")
+    recipe = first.parse_known_args(argv)[0].recipe
+    parser = Parser("Train NICE.")
+    for name, choice in {"recipe": RECIPE, **SCHEDULE, **MODEL, **SCALES, **PLACES}.items():
+        choice.add_to(parser, name)
+    parser.set_defaults(**RECIPES[recipe])
+    return parser.parse_args(argv)
+
+
+def add_places(parser, *names):
+    """Add flags that several scripts share: "data", "weights"."""
+    if "weights" in names:
+        parser.add_argument("--weights", default=default_weights(), help="weights file")
+    if "data" in names:
+        PLACES["data"].add_to(parser, "data")
+
+
+def default_weights():
+    """What `python nice.py` last wrote, else the weights shipped with the code."""
+    trained = os.path.join(WEIGHTS, TRAINED)
+    return trained if os.path.exists(trained) else os.path.join(WEIGHTS, "pretrained" + SUFFIX)
+
+
+def decisive(args):
+    """All flags that decide what a training results in, `{flag: value}`."""
+    names = {**SCHEDULE, **MODEL, **SCALES}
+    return {name.replace("_", "-"): getattr(args, name) for name in names}
+
+
+def configuration(args, dim, picture):
+    """What a weights file carries: the model, what its codes and pixels are, how it was trained."""
+    chosen = vars(args)
+    return {
+        "model": {"dim": dim, **{name: chosen[name] for name in MODEL}},
+        **{name: chosen[name] for name in SCALES},
+        "picture": list(picture),
+        "schedule": {name: chosen[name] for name in SCHEDULE},
+    }
+
+
+def parameter_count(dim, couplings, units, depth, **_):
+    """Parameters of `nice.build(...)`, without building it."""
+    widths = [dim // 2] + [units] * depth + [dim // 2]
+    m = sum(a * b + b for a, b in zip(widths, widths[1:]))
+    return couplings * m + dim
+
+
+def check(configuration, held, path):
+    """Check a configuration read from `path`, a file that holds so many numbers.
+
+    Returns: the arguments for `nice.build`.
+    Raises: `UserError` where one is missing, unknown or out of its range, or asks for
+        another number of parameters: before anything builds what a damaged file asks for.
+    """
+    model, picture = configuration.get("model"), configuration.get("picture")
+    rules = {"dim": Choice(Number(int, 2, 10**7), 784, "pixels a picture"), **MODEL}
+    sound = (
+        isinstance(model, dict)
+        and model.keys() == rules.keys()
+        and all(rules[name].holds(value) for name, value in model.items())
+        and all(choice.holds(configuration.get(name)) for name, choice in SCALES.items())
+        and model["dim"] % 2 == 0
+        and isinstance(picture, list)
+        and [type(side) for side in picture] == [int, int]
+        and min(picture) > 0
+        and picture[0] * picture[1] == model["dim"]
+        and isinstance(configuration.get("schedule", {}), dict)
+    )
+    if not sound:
+        raise UserError(f"{path} has a configuration this version cannot use: {configuration}")
+    if held != parameter_count(**model):
+        raise UserError(
+            f"{path} holds {held:,} numbers, its configuration needs {parameter_count(**model):,}."
+        )
+    return model
