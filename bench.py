@@ -20,16 +20,14 @@ from support import cli, options
 
 
 def parse():
-    wanted = [flag for flag in sys.argv[1:] if flag not in ("-h", "--help")]
-    timer = cli.Parser("Time nice.py.")
-    timer.add_argument("--until", type=cli.Number(float))
-    timed, rest = timer.parse_known_args(wanted)
+    timer = cli.Parser(add_help=False)
+    target = "only time nice.py, which gets all other flags, until this validation loss"
+    timer.add_argument("--until", type=cli.Number(float), help=target)
+    timed, rest = timer.parse_known_args()
     if timed.until is not None:
         options.training(rest)  # refuses wrong flags at once
         return timed, rest
-    parser = cli.Parser("Measure the speed of training, sampling and likelihoods.")
-    add = parser.add_argument
-    add("--until", help="only time nice.py, which gets all other flags, until this validation loss")
+    parser = cli.Parser("Measure the speed of training, sampling, likelihoods.", parents=[timer])
     add_flags(parser)
     return parser.parse_args(), []
 

@@ -129,14 +129,11 @@ def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, se
     result = {
         "weights": weights,
         "data": source,
-        "dim": model["dim"],
-        "levels": levels,
         "backend": keras.backend.backend(),
-        "prior": configuration["prior"],
-        "noise": model["noise"],
-        "noise_kind": model["noise_kind"],
         "is_bound": is_bound(configuration),
         "constant": constant,
+        **{name: configuration[name] for name in ("prior", "levels")},
+        **{name: model[name] for name in ("dim", "noise", "noise_kind")},
     }
     first, *others = parts
     plan = {first: (repeats, draws), **dict.fromkeys(others, (1, 1))}
@@ -156,10 +153,11 @@ def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, se
             "nats_tight": None if tight is None else float(tight.mean()),
             "loss": float(-means.mean() - constant),
             "loss_without_noise": float(-clean.mean() - constant),
-            "classes": None
-            if labels is None
-            else {str(c): float(nats[:, labels == c].mean()) for c in np.unique(labels)},
+            "classes": None,
         }
+        if labels is not None:
+            classes = {str(c): float(nats[:, labels == c].mean()) for c in np.unique(labels)}
+            result[name]["classes"] = classes
     x = ops.convert_to_numpy(data.scale(parts[first][0][:1000], levels))
     result["round_trip"] = round_trip(encoder, decoder, x)
     result["log_determinant"] = log_determinant(encoder)
@@ -169,41 +167,35 @@ def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, se
 
 def table(result):
     """The result for people."""
-
-    def line(name, *cells):
-        return f"{name:<34}" + "".join(f"{cell:>18}" for cell in cells)
-
-    def bits(nats):
-        return f"{bits_per_dimension(nats, result['dim'], result['levels']):.4f}"
-
-    parts = [name for name in ("test", "train") if name in result]
-    values = [result[name] for name in parts]
-    first = values[0]
-    lines = [
-        line("", *(f"{name} ({v['pictures']:,})" for name, v in zip(parts, values))),
-        line("log-likelihood, nats", *(f"{v['nats']:.2f}" for v in values)),
+    parts = [result[name] for name in ("test", "train") if name in result]
+    heads = [
+        f"{name} ({result[name]['pictures']:,})" for name in ("test", "train") if name in result
     ]
-    if first["nats_sd"] is not None:
-        lines.append(line("  sd over draws of the noise", f"{first['nats_sd']:.2f}"))
-    if result["is_bound"]:
-        lines.append(line("bits/dim", *(bits(v["nats"]) for v in values)))
-    if first["nats_tight"] is not None:
-        lines.append(
-            line(f"log mean exp, {first['draws']} draws, nats", f"{first['nats_tight']:.2f}")
-        )
-        if result["is_bound"]:
-            lines.append(line("  bits/dim", bits(first["nats_tight"])))
-    lines.append(line("the article's loss, with noise", *(f"{v['loss']:.2f}" for v in values)))
-    lines.append(line("  without noise", *(f"{v['loss_without_noise']:.2f}" for v in values)))
-    if first["classes"]:
-        lines.append("nats of each class, " + parts[0])
-        lines += [line(f"  {c}", f"{nats:.1f}") for c, nats in first["classes"].items()]
-    trip = result["round_trip"]
-    lines.append(
-        line("round trip, largest and mean error", f"{trip['max']:.1e}", f"{trip['mean']:.1e}")
-    )
-    determinant = result["log_determinant"], result["log_determinant_numerical"]
-    lines.append(line("log-determinant, and numerically", *(f"{d:.2f}" for d in determinant)))
+    lines = []
+
+    def line(name, *values, form=".2f"):
+        cells = (format(v, form) for v in values if v is not None)
+        lines.append(f"{name:<34}" + "".join(f"{cell:>18}" for cell in cells))
+
+    def row(name, key):
+        if parts[0][key] is not None:
+            line(name, *(part[key] for part in parts))
+            if result["is_bound"] and key in ("nats", "nats_tight"):
+                nats = [part[key] for part in parts if part[key] is not None]
+                bits = (bits_per_dimension(n, result["dim"], result["levels"]) for n in nats)
+                line("  bits/dim", *bits, form=".4f")
+
+    line("", *heads, form="")
+    row("log-likelihood, nats", "nats")
+    row("  sd over draws of the noise", "nats_sd")
+    row(f"log mean exp, {parts[0]['draws']} draws, nats", "nats_tight")
+    row("the article's loss, with noise", "loss")
+    row("  without noise", "loss_without_noise")
+    for label, nats in (parts[0]["classes"] or {}).items():
+        line(f"  nats of class {label}", nats, form=".1f")
+    line("round trip, largest and mean error", *result["round_trip"].values(), form=".1e")
+    line("log-determinant, and numerically", result["log_determinant"],
+         result["log_determinant_numerical"])  # fmt: skip
     if not result["is_bound"]:
         lines.append(
             f"Note: the noise, {result['noise_kind']} of width {result['noise']:g}, is not uniform "

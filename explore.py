@@ -51,8 +51,8 @@ class Trained:
 
     def __init__(self, encoder, decoder, configuration, name=""):
         self.encoder, self.decoder, self.configuration = encoder, decoder, configuration
-        self.picture, self.prior = configuration["picture"], configuration["prior"]
-        self.levels, self.dim = configuration["levels"], configuration["model"]["dim"]
+        self.picture, self.levels = configuration["picture"], configuration["levels"]
+        self.prior, self.dim = nice.PRIORS[configuration["prior"]], configuration["model"]["dim"]
         self.name = name
 
     @classmethod
@@ -74,7 +74,7 @@ class Trained:
 
     def draw(self, count, sigma, seed):
         """`count` codes from the prior, at temperature sigma."""
-        return nice.draw(self.prior, (count, self.dim), sigma, seed)
+        return nice.draw(self.configuration["prior"], (count, self.dim), sigma, seed)
 
     def log_likelihood(self, x):
         """log p(x) in nats, (N, D) -> (N,)."""
@@ -184,7 +184,7 @@ def spectrum(flow):
 
     sigma = flow.sigma()
     floor = noise_floor(flow)
-    if flow.prior == "logistic":
+    if flow.prior is nice.logistic:
         floor *= 3**0.5 / np.pi  # the scale of a logistic of that standard deviation
     collapsed = int((sigma <= 1.5 * floor).sum())
     figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
@@ -332,7 +332,7 @@ def inpaint(flow, training, pixels, seed=0, each=24, shown=4, steps=300, every=1
     hidden = inpainting.masks(*flow.picture, seed)
     x = flow.scale(pixels[: each * len(hidden)])
     mask = np.repeat([m.ravel() for m in hidden.values()], each, axis=0)
-    gradient = inpainting.log_density_gradient(flow.encoder, nice.PRIORS[flow.prior])
+    gradient = inpainting.log_density_gradient(flow.encoder, flow.prior)
     rng = np.random.default_rng(seed)
 
     def panel(filled):

@@ -68,8 +68,7 @@ class Noise(keras.layers.Layer):
         return x + keras.random.normal(shape, 0.0, self.width, **options)
 
     def get_config(self):
-        config = {"width": self.width, "kind": self.kind, "seed": self.seed}
-        return {**super().get_config(), **config}
+        return {**super().get_config(), "width": self.width, "kind": self.kind, "seed": self.seed}
 
 
 @register
@@ -118,8 +117,8 @@ class Shuffle(keras.layers.Layer):
         return ops.take(x, order.astype("int32"), axis=-1)
 
     def get_config(self):
-        config = {"mode": self.mode, "seed": self.seed, "permutation": self.permutation}
-        return {**super().get_config(), **config}
+        names = ("mode", "seed", "permutation")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def split(x):
@@ -134,14 +133,6 @@ def concat(halves):
     return ops.reshape(ops.stack([x1, x2], axis=-1), (-1, 2 * x1.shape[-1]))
 
 
-def check_even(input_shape):
-    if input_shape[-1] is None or input_shape[-1] % 2:
-        raise ValueError(
-            "Two halves need an even number of dimensions (add or drop one pixel column). "
-            f"Received: input_shape={tuple(input_shape)}"
-        )
-
-
 @register
 class Split(keras.layers.Layer):
     """Splits the dimensions in two, interleaved: x1 = even indices, x2 = odd.
@@ -154,8 +145,12 @@ class Split(keras.layers.Layer):
     """
 
     def build(self, input_shape):
-        if not isinstance(input_shape[0], (list, tuple)):
-            check_even(input_shape)
+        whole = not isinstance(input_shape[0], (list, tuple))
+        if whole and (input_shape[-1] is None or input_shape[-1] % 2):
+            raise ValueError(
+                "Two halves need an even number of dimensions (add or drop one pixel column). "
+                f"Received: input_shape={tuple(input_shape)}"
+            )
 
     def call(self, x, inverse=False):
         return concat(x) if inverse else split(x)
@@ -202,15 +197,8 @@ class Couple(keras.layers.Layer):
         training: whether dropout is on.
     """
 
-    def __init__(
-        self,
-        units=1000,
-        depth=5,
-        output_activation="relu",
-        convention="article",
-        dropout=0.0,
-        **kwargs,
-    ):
+    def __init__(self, units=1000, depth=5, output_activation="relu", convention="article",
+                 dropout=0.0, **kwargs):  # fmt: skip
         super().__init__(**kwargs)
         if convention not in ("article", "paper"):
             raise ValueError(f'`convention` must be "article" or "paper". Received: {convention!r}')
@@ -241,14 +229,8 @@ class Couple(keras.layers.Layer):
         return (x1, x2 + m) if adds else (x1, x2 - m)  # (7) or (9)
 
     def get_config(self):
-        config = {
-            "units": self.units,
-            "depth": self.depth,
-            "output_activation": self.output_activation,
-            "convention": self.convention,
-            "dropout": self.dropout,
-        }
-        return {**super().get_config(), **config}
+        names = ("units", "depth", "output_activation", "convention", "dropout")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @register

@@ -72,19 +72,16 @@ class Keeper(keras.callbacks.Callback):
         Raises: `UserError` where the state is damaged or was made with other settings.
         """
         self.configuration, self.draw = configuration, draw if self.on.processes == 1 else None
-        self.settings = {
-            **decisive(self.args),
-            "data": digest,
-            "backend": keras.backend.backend(),
-        }
+        backend = keras.backend.backend()
+        self.settings = {**decisive(self.args), "data": digest, "backend": backend}
         if not self.args.resume:
             self._warn()
             return True
         self.on.check_shared(self.state)
-        if self._resume(encoder):
+        finished = self._resume(encoder)
+        if finished:
             print(f"this run is finished: {self.weights}")
-            return False
-        return True
+        return not finished
 
     @property
     def epoch(self):
@@ -103,8 +100,8 @@ class Keeper(keras.callbacks.Callback):
         if not os.path.exists(self.state):
             print(f"nothing to resume in {self.state}: starting from the beginning")
             return False
-        held, arrays = checkpoint.read(self.state)
-        self._check(held, arrays)
+        held, arrays = self._read()
+        self._compare(held)
         self.history = held["history"]
         if not held["finished"]:
             self.frames = list(arrays.pop("frames"))
@@ -117,28 +114,26 @@ class Keeper(keras.callbacks.Callback):
     def _warn(self):
         """Say what becomes of an earlier run in the folder."""
         try:
-            held = checkpoint.read(self.state)[0] if os.path.exists(self.state) else {}
-            rows = held.get("history")
-            if not held or not rows or not all(_is_row(row, i) for i, row in enumerate(rows, 1)):
-                return
-            if not held.get("finished"):
-                print(
-                    f"{self.state} is of an unfinished run: it is replaced after this run's first "
-                    "epoch. To go on with it, stop now and add --resume."
-                )
-                return
-            best = _best(rows)
+            held, _ = self._read()
+            best = _best(held["history"])
             # Not where a run that was killed in its first epoch has written its own already.
-            self.previous = checkpoint.read(self.weights)[0].get("best") == best
+            same = held["finished"] and checkpoint.read(self.weights)[0].get("best") == best
         except UserError:
-            return
-        if self.previous:
+            return  # none, or a damaged one
+        self.previous = same
+        if same:
             print(
                 f"{self.weights} is of a finished run, validation loss {best['val_loss']:.2f}: "
                 f"after this run's first epoch it is {PREVIOUS}."
             )
+        elif not held["finished"]:
+            print(
+                f"{self.state} is of an unfinished run: it is replaced after this run's first "
+                "epoch. To go on with it, stop now and add --resume."
+            )
 
-    def _check(self, held, arrays):
+    def _read(self):
+        held, arrays = checkpoint.read(self.state)
         sound = (
             isinstance(held.get("settings"), dict)
             and isinstance(held.get("finished"), bool)
@@ -150,6 +145,9 @@ class Keeper(keras.callbacks.Callback):
         )
         if not sound:
             raise UserError(f"{self.state} is damaged. Leave --resume out to start anew.")
+        return held, arrays
+
+    def _compare(self, held):
         for name in dict.fromkeys([*self.settings, *held["settings"]]):
             now, then = self.settings.get(name), held["settings"].get(name)
             if held["diverged"] and name == "learning-rate":

@@ -193,7 +193,7 @@ def test_inpainting_moves_hidden_pixels_only_and_uphill(flow, pixels, capsys):
     image, frames = explore.inpaint(flow, pixels, pixels, each=2, steps=20, every=5)
     assert shows(image, frames[-1]) and len(frames) == 4 + 20
     assert capsys.readouterr().out.count("0.") >= 2 * 12  # two errors a mask
-    gradient = inpainting.log_density_gradient(flow.encoder, explore.nice.PRIORS[flow.prior])
+    gradient = inpainting.log_density_gradient(flow.encoder, flow.prior)
     mask = np.tile(np.arange(DIM) % 3 == 0, (len(x), 1))
     quiet = type("Quiet", (), {"standard_normal": staticmethod(np.zeros)})  # no ε: only uphill
     ascent = list(inpainting.ascend(gradient, flow.pixel_sigma(), x, mask, mean, quiet, 20))

@@ -145,7 +145,7 @@ def test_inpaint_names_the_weights_it_takes(capsys):
     args = importlib.import_module("argparse").Namespace(weights=None, seed=0)
     import explore
 
-    assert explore.Job(args).paper.prior == "logistic"
+    assert explore.Job(args).paper.configuration["prior"] == "logistic"
     assert capsys.readouterr().out == f"weights: {explore.PAPER}\n"
 
 
