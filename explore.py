@@ -220,7 +220,8 @@ def noise(flow, without, seed=0):
             f"--noise-free has {without.dim} pixels a picture, the other weights {flow.dim}: "
             "train with --noise 0 on the same data."
         )
-    same = schedule(flow) == schedule(without)
+    held = [f.configuration.get("schedule") for f in (flow, without)]
+    same = held[0] is not None and held[0] == held[1]
     return compare(
         (without, flow),
         ["trained without noise", "trained with noise"],
@@ -237,6 +238,9 @@ def schedule(flow):
     held = flow.configuration.get("schedule", {})
     shown = ("epochs", "learning_rate", "schedule", "scale_pace", "epsilon", "weight_decay")
     words = [f"{name.replace('_', ' ')} {held[name]}" for name in shown if name in held]
+    best = flow.configuration.get("best")
+    if not held and best:  # a file from before schedules were recorded
+        words = [f"its epoch {best['epoch']}, learning rate {best['learning_rate']:.1e} by then"]
     return ", ".join(words) or "schedule not recorded in the file"
 
 

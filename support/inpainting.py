@@ -9,17 +9,24 @@ def masks(height, width, seed=0):
     """The paper's twelve masks: name -> (height, width) bool, True where a pixel is hidden."""
     rows, columns = np.mgrid[:height, :width]
     rng = np.random.default_rng(seed)
-    found = {}
-    for name, i, n, sides in (
-        ("rows", rows, height, ("top", "bottom")),
-        ("columns", columns, width, ("left", "right")),
-    ):
-        found |= {sides[0]: i < n // 2, sides[1]: i >= n // 2}
-        found |= {f"even {name}": i % 2 == 0, f"odd {name}": i % 2 == 1}
-        found[f"middle {name}"] = (n // 4 <= i) & (i < n - n // 4)
-    for percent in (75, 90):
-        found[f"random {percent} %"] = rng.random((height, width)) < percent / 100
-    return found
+
+    def middle(i, n):
+        return (n // 4 <= i) & (i < n - n // 4)
+
+    return {
+        "top": rows < height // 2,
+        "bottom": rows >= height // 2,
+        "left": columns < width // 2,
+        "right": columns >= width // 2,
+        "even rows": rows % 2 == 0,
+        "odd rows": rows % 2 == 1,
+        "even columns": columns % 2 == 0,
+        "odd columns": columns % 2 == 1,
+        "middle rows": middle(rows, height),
+        "middle columns": middle(columns, width),
+        "random 75 %": rng.random((height, width)) < 0.75,
+        "random 90 %": rng.random((height, width)) < 0.90,
+    }
 
 
 def log_density_gradient(encoder, prior):

@@ -128,13 +128,16 @@ def test_noise_says_how_both_were_trained(flow, small, drawn, monkeypatch):
     monkeypatch.setattr(
         pictures, "captioned", lambda *a, **k: captions.append(a[2]) or captioned(*a, **k)
     )
-    held = {"schedule": {"epochs": 3, "weight_decay": 0.3}}
-    flow.configuration |= held
-    for other, said in ((held, "Only the noise differs."), ({}, "not recorded")):
-        without = explore.Trained(*small(noise=0), {**with_model(noise=0), **other})
+    known, unknown = {"schedule": {"epochs": 3, "weight_decay": 0.3}}, {}
+    for own, others, same in ((known, known, True), (known, unknown, False),
+                              (unknown, unknown, False)):  # fmt: skip
+        flow.configuration = {**with_model(), **own}
+        without = explore.Trained(*small(noise=0), {**with_model(noise=0), **others})
         image = explore.noise(flow, without)
-        assert shows(image, drawn[-1]) and said in captions[-1]
-        assert "weight decay 0.3" in captions[-1]
+        assert shows(image, drawn[-1])
+        assert ("Only the noise differs." in captions[-1]) == same
+        assert captions[-1].count("weight decay 0.3") == bool(own) + bool(others)
+        assert captions[-1].count("not recorded") == (not own) + (not others)
         left, right = (f.tile(f.decode(f.draw(100, 0.75, 0)), 10) for f in (without, flow))
         assert shows(image, left, right)
 
