@@ -1,7 +1,7 @@
 """What takes too long for every test run: training killed again and again, files mutated.
 
-    python tests/soak.py kills --count 200
-    python tests/soak.py mutations --count 20000
+    python tools/soak.py kills --count 200
+    python tools/soak.py mutations --count 20000
 
 Writes a summary to standard output, exit code 1 where anything failed. The same
 functions run a few times in `make test`.
