@@ -27,7 +27,7 @@ def test_a_link_stays_and_its_target_is_replaced(old, tmp_path):
 def test_a_pipe_stays_a_pipe(tmp_path):
     pipe, got = tmp_path / "pipe", []
     os.mkfifo(pipe)
-    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
     reader.start()
     files.write(str(pipe), b"new")
     reader.join(10)
