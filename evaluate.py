@@ -1,6 +1,6 @@
 """Log-likelihoods of a trained flow, with their units, and how far to trust them.
 
-    python evaluate.py --weights weights/pretrained.weights.h5
+    python evaluate.py --weights weights/pretrained.safetensors
     python evaluate.py --draws 100 --json result.json
 
 log p(x) = log p(z) + Σ log s in nats, exact, constants included: a density of

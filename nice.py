@@ -10,7 +10,7 @@ In Python, with nothing but Keras:
     encoder.compile("adam", loss=nice.gaussian)
     encoder.fit(x, x, batch_size=128, epochs=20)   # pictures (N, D) in [0, 1]
 
-    encoder, decoder = nice.load("weights/pretrained.weights.h5")
+    encoder, decoder = nice.load("weights/pretrained.safetensors")
     z = encoder(x)                                 # pictures -> codes, (B, D) -> (B, D)
     x = decoder(z)
 """

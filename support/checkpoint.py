@@ -1,25 +1,23 @@
-"""Arrays on disk: one HDF5 file that carries its configuration, written atomically.
+"""Arrays on disk: one safetensors file that carries its configuration, written atomically.
 
-Weights files hold one dataset a variable, named by the variable's path
-(`coupling_1/m/dense_1/kernel`), float32 or float16, and one of bytes, `configuration`:
-JSON. Plain datasets and JSON hold no code, and the file is read and checked as
-a whole before anything uses it. There are no attributes: on damaged ones the
-HDF5 library can loop for ever.
+A weights file holds one tensor a variable, named by the variable's path
+(`encoder/coupling_1/m/dense_1/kernel`), float32 or float16; tensors named `codes/…`, see
+`codes.py`; and in its metadata `configuration`, JSON. The format holds no code, and its reader
+refuses tensors that overlap, leave gaps or reach past the end of the file.
 """
 
-import io
 import json
 import os
 
-import h5py
 import numpy as np
+import safetensors
+import safetensors.numpy
 from keras import ops
 
 from support.cli import UserError
 from support.files import write
 from support.options import SUFFIX
 
-CONFIGURATION = "configuration"
 DTYPES = ("float16", "float32", "int32", "int64", "uint32", "uint8")
 
 
@@ -28,26 +26,18 @@ def named(model):
     return {v.path: v for v in model.weights}
 
 
-def save(path, arrays, configuration, dtype=None):
+def save(path, arrays, configuration):
     """Write `{name: array or variable}` and a configuration (what JSON can hold) to `path`.
-
-    `dtype="float16"` halves the file: what is shipped, not what training resumes from.
 
     Raises: `UserError` where the file cannot be written; the one before it stays.
     """
-    whole = io.BytesIO()  # on a full disk HDF5 itself would crash
-    with h5py.File(whole, "w") as file:
-        file[CONFIGURATION] = np.frombuffer(json.dumps(configuration).encode(), "uint8")
-        for name, array in arrays.items():
-            file[name] = np.asarray(ops.convert_to_numpy(array), dtype=dtype)
-    write(path, whole.getbuffer())
+    arrays = {n: np.ascontiguousarray(ops.convert_to_numpy(a)) for n, a in arrays.items()}
+    metadata = {"configuration": json.dumps(configuration)}
+    write(path, safetensors.numpy.save(arrays, metadata))
 
 
 def read(path):
-    """Read a weights file whole.
-
-    Returns: `(configuration, {name: array})`.
-    Float16 comes back as float32; nothing in the file can make it read more than its size.
+    """Read a file whole: `(configuration, {name: array})`, float16 as float32.
 
     Raises: `UserError` for a file that is missing, truncated, of another kind,
         or holds anything but plain arrays of finite numbers.
@@ -57,30 +47,25 @@ def read(path):
     if os.path.isdir(path):
         raise UserError(f"{path} is a folder; name the {SUFFIX} file inside it.")
     try:
-        size = os.path.getsize(path)
-        with h5py.File(path, "r") as file:
-            names, arrays = [], {}
-            file.visit(names.append)
-            for name in names:
-                if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-                    raise UserError(f"{path} holds a link, {name}: refused.")
-                if isinstance(file[name], h5py.Dataset):
-                    size -= file[name].nbytes
-                    if size < 0:
-                        raise UserError(f"{path} claims to hold more than its size.")
-                    arrays[name] = _array(file[name], path)
-        if CONFIGURATION not in arrays:
-            raise UserError(f"{path} is not a weights file of this project: no configuration.")
-        configuration = json.loads(arrays.pop(CONFIGURATION).tobytes())
+        with safetensors.safe_open(path, "numpy") as file:
+            configuration = json.loads((file.metadata() or {})["configuration"])
+            arrays = {name: _checked(file.get_tensor(name)) for name in file.keys()}
         if not isinstance(configuration, dict):
-            raise UserError(f"{path} has a damaged configuration.")
-    except UserError:
-        raise
-    except Exception as error:  # HDF5 and h5py raise nearly anything for a damaged file
+            raise ValueError("its configuration is no object")
+    except Exception as error:  # the reader, json and NumPy raise nearly anything
+        reason = "no configuration" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"{path} is not a weights file of this project, or is damaged: {error}"
+            f"{path} is not a weights file of this project, or is damaged: {reason}"
         ) from None
     return configuration, arrays
+
+
+def _checked(array):
+    if array.dtype.name not in DTYPES:
+        raise ValueError(f"an array of {array.dtype}")
+    if not np.isfinite(array).all():
+        raise ValueError("NaN or infinite numbers")
+    return array.astype("float32") if array.dtype == np.float16 else array
 
 
 def assign(variables, arrays, path):
@@ -97,17 +82,3 @@ def assign(variables, arrays, path):
         raise UserError(f"{path} has arrays of other names or shapes than its configuration.")
     for name, variable in variables.items():
         variable.assign(arrays[name])
-
-
-def _array(dataset, path):
-    name = dataset.name
-    # Stored as one block, a dataset cannot be larger than its file.
-    if dataset.dtype.name not in DTYPES or dataset.chunks or dataset.external:
-        raise UserError(f"{name} in {path} is not a plain array of numbers.")
-    if dataset.is_virtual or dataset.id.get_storage_size() != dataset.nbytes:
-        raise UserError(f"{name} in {path} is not stored whole.")
-    dtype = "float32" if dataset.dtype == np.float16 else dataset.dtype.name
-    array = np.asarray(dataset[()], dtype=dtype)  # in this machine's byte order
-    if not np.isfinite(array).all():
-        raise UserError(f"{name} in {path} holds NaN or infinite numbers.")
-    return array

@@ -2,8 +2,8 @@
 
 A folder of training holds, written in this order after every epoch:
 
-    nice.weights.h5   the weights of the best epoch, if this was it
-    nice.state.h5     weights, optimizer, noise generator, history and settings of this epoch
+    nice.safetensors   the weights of the best epoch, if this was it
+    nice.state.safetensors     weights, optimizer, noise generator, history and settings of this epoch
     history.csv       the history, for people
 
 Each is replaced atomically. Killed in between, a run goes on from the state of
@@ -27,7 +27,7 @@ from support import checkpoint, files
 from support.cli import Stopped, UserError
 from support.options import SUFFIX, TRAINED, decisive
 
-STATE = "nice.state.h5"
+STATE = "nice.state.safetensors"
 HISTORY = "history.csv"
 PREVIOUS = "nice.previous" + SUFFIX
 
