@@ -195,32 +195,35 @@ def table(result):
     return "\n".join(lines)
 
 
-def until(target, flags):
-    """Run nice.py and time it until validation reaches `target`: seconds, imports included.
+def until(target, command, folder=None):
+    """Run a training in `folder` and time it until validation reaches `target`, then kill it.
 
-    It writes into a folder of its own, for it is killed in the end.
+    Returns: seconds since the start of its process, imports included.
     """
-    script = os.path.join(options.HERE, "nice.py")
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-u", script, "--output", folder, *flags]
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1)
-        try:
-            for line in process.stdout:
-                seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=folder)
+    try:
+        for line in process.stdout:
+            seconds = time.perf_counter() - start
+            if "Epoch" in line or "val_loss:" in line or "parameters;" in line:
+                line = line.split("\b")[-1]  # Keras overwrites its progress
                 print(f"{seconds:7.1f} s  {line}", end="", flush=True)
-                if "val_loss:" in line and float(line.split("val_loss:")[1]) <= target:
-                    return seconds
-        finally:
-            process.kill()
-            process.wait()
+            if "val_loss:" in line and float(line.split("val_loss:")[1].split()[0]) <= target:
+                return seconds
+    finally:
+        process.kill()
+        process.wait()
     raise UserError(f"training ended before its validation loss reached {target:g}.")
 
 
 def main(parsed):
     flags, rest = parsed
     if flags.until is not None:
-        print(f"{until(flags.until, rest):.1f} s to a validation loss of {flags.until:g}")
+        with tempfile.TemporaryDirectory() as folder:  # not over the user's weights
+            script = os.path.join(options.HERE, "nice.py")
+            command = [sys.executable, "-u", script, *rest, "--output", folder]
+            seconds = until(flags.until, command)
+        print(f"{seconds:.1f} s to a validation loss of {flags.until:g}")
         return
     result, _ = measure(flags)
     print(table(result))
