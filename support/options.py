@@ -68,7 +68,7 @@ SCHEDULE = {
         "learning rate of log_scale, as a multiple; 1 in 2018; if not given 10, or more where "
         "a short run needs more"),
     "epsilon": Choice(Number(float, above=0), 1e-4, "of Adam; 1e-7 in 2018, 1e-4 in the paper"),
-    "weight_decay": Choice(Number(float, 0), 0.3, "of the kernels, as in AdamW"),
+    "weight_decay": Choice(Number(float, 0), 0.5, "of the kernels, as in AdamW"),
     "validation": Choice(("test", "heldout"), "test",
         "choose the best weights on the test images, as in 2018, "
         "or on the last 10,000 training images (a sixth of a small set)"),
