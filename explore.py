@@ -44,6 +44,10 @@ from support.cli import UserError
 from trained import Trained
 
 KEPT = (5, 10, 20, 40, 80, 160, 320)  # dimensions, in `reduce`
+NO_MATCH = (
+    " NICE's dimensions are no match for PCA here:\n"
+    "its loss rewards a likely z, not a z of which a part says what matters."
+)
 
 # --------------------------------------------------------------- the pictures
 
@@ -212,17 +216,15 @@ def reduce(flow, training, pixels, legible=True, seed=0, columns=8, kept=KEPT):
         projected = (x - mean) @ components[:k].T @ components[:k]
         ways[1].append(np.clip(mean + projected, 0, 1))
 
-    def said(way):
-        errors = [((y - x) ** 2).sum(axis=1).mean() for y in way]
-        words = [f"{k}:  {error:.1f}" for k, error in zip(kept, errors[1:])]
-        if legible:
-            classes = [quality.read(y)[0].argmax(axis=1) for y in way]
-            shares = [100 * (found == classes[0]).mean() for found in classes[1:]]
-            words = [f"{word},  {share:.0f} %" for word, share in zip(words, shares)]
-        print("\n".join(words))
-        return ["true", *words]
-
-    shown = np.random.default_rng(seed).choice(len(x), columns)
+    errors = [[((y - x) ** 2).sum(axis=1).mean() for y in way[1:]] for way in ways]
+    labels = [[f"{k}:  {e:.1f}" for k, e in zip(kept, of_way)] for of_way in errors]
+    if legible:
+        same = quality.read(x)[0].argmax(axis=1)
+        for words, way in zip(labels, ways):
+            for i, y in enumerate(way[1:]):
+                share = (quality.read(y)[0].argmax(axis=1) == same).mean()
+                words[i] += f",  {100 * share:.0f} %"
+    shown = np.random.default_rng(seed).choice(len(x), columns, replace=False)
     image = _beside(*(flow.tile(np.concatenate([y[shown] for y in w]), columns) for w in ways))
     return pictures.captioned(
         image,
@@ -230,11 +232,10 @@ def reduce(flow, training, pixels, legible=True, seed=0, columns=8, kept=KEPT):
         f"Left: z of {len(x):,} test pictures with all but the dimensions of largest σ = 1/s set "
         "to 0, decoded.\nRight: as many principal components of the training pictures. Beside "
         "each row: numbers kept,\nsquared error a picture"
-        + (", share still read as the same digit" if legible else "")
-        + ". NICE's dimensions are no match for PCA here:\n"
-        "its loss rewards a likely z, not a z of which a part says what matters.",
-        left=said(ways[0]),
-        right=said(ways[1]),
+        + (", share still read as the same digit." if legible else ".")
+        + (NO_MATCH if np.greater(*errors).all() else ""),
+        left=["true", *labels[0]],
+        right=["true", *labels[1]],
         top=["NICE", "PCA"],
     )
 

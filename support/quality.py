@@ -97,7 +97,7 @@ def frechet(features, others):
     values, vectors = np.linalg.eigh(a)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     mixed = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b @ root), 0)).sum()
-    return float(((mean - other) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * mixed)
+    return max(0.0, float(((mean - other) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * mixed))
 
 
 def entropy(classes):
