@@ -52,7 +52,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from codes import TEMPERATURE
 from support import data, files, quality
 from support.cli import UserError
 from trained import Trained
@@ -130,7 +129,7 @@ def sample_quality(flow, found, count, seed=0):
             lambda: ops.convert_to_numpy(data.scale(found.x_train[some])), None, found.y_train[some]
         ),
         **{name: (draw, found.x_train, None) for name, draw in priors.items()},
-        f"fitted codes, T = {TEMPERATURE:g}": (
+        f"fitted codes, T = {options.TEMPERATURE:g}": (
             lambda: flow.pictures(flow.codes.draw(asked, rng)), found.x_train, asked
         ),
     }  # fmt: skip

@@ -38,7 +38,6 @@ import numpy as np
 from keras import ops
 
 import nice
-from codes import TEMPERATURE
 from support import data, files, inpainting, pictures, quality
 from support.cli import UserError
 from trained import Trained
@@ -87,7 +86,7 @@ def temperature(flow, seed=0, columns=10):
 
     Beside it the same for fitted codes, T times as far from their group's mean.
     """
-    sigmas, factors = np.arange(4, 13) / 10, TEMPERATURE * np.arange(9) / 4
+    sigmas, factors = np.arange(4, 13) / 10, options.TEMPERATURE * np.arange(9) / 4
     z = flow.draw(columns, 1.0, seed)
     labels = np.resize(flow.codes.classes, columns)
     fitted = [flow.codes.draw(labels, np.random.default_rng(seed), T) for T in factors]
@@ -100,7 +99,7 @@ def temperature(flow, seed=0, columns=10):
         "The same codes at rising temperature",
         "Each column is one z. Left, from the prior: decoded from σ·z. Small σ: clean and alike;\n"
         "large σ: varied and noisy; the article settles on 0.75. Right, fitted codes, T times as "
-        f"far\nfrom the mean of their group: 0 is the mean itself, {TEMPERATURE} the default.",
+        f"far\nfrom the mean of their group: 0 is the mean itself, {options.TEMPERATURE} the default.",
         left=[f"σ = {sigma:.1f}" for sigma in sigmas],
         right=[f"T = {T:.2f}" for T in factors],
         top=["the prior", "fitted codes"],

@@ -10,7 +10,7 @@ from test_scripts import script
 import codes
 import explore
 import nice
-from support import checkpoint, data, inpainting, pictures, quality
+from support import checkpoint, data, inpainting, options, pictures, quality
 from trained import Trained
 
 H, W = 3, 4
@@ -91,13 +91,13 @@ def test_digits_without_labels_shows_a_square(flow, pixels, labels):
 def test_temperature(with_codes, labels):
     flow = with_codes
     x = flow.decode(np.concatenate([s / 10 * flow.draw(10, 1.0, 0) for s in range(4, 13)]))
-    wanted, steps = np.resize([4, 5, 6], 10), codes.TEMPERATURE * np.arange(9) / 4
+    wanted, steps = np.resize([4, 5, 6], 10), options.TEMPERATURE * np.arange(9) / 4
     z = [flow.codes.draw(wanted, np.random.default_rng(0), T) for T in steps]
     fitted = flow.decode(np.concatenate(z))
     assert shows(explore.temperature(flow), flow.tile(x, 10), flow.tile(fitted, 10))
     ((left, right),) = labels
     assert left[0] == "σ = 0.4" and right[0] == "T = 0.00"
-    assert right[4] == f"T = {codes.TEMPERATURE:.2f}" and len(left) == len(right) == 9
+    assert right[4] == f"T = {options.TEMPERATURE:.2f}" and len(left) == len(right) == 9
     assert not np.array_equal(explore.temperature(flow, 1), explore.temperature(flow, 2))
 
 
