@@ -98,8 +98,9 @@ def temperature(flow, seed=0, columns=10):
         image,
         "The same codes at rising temperature",
         "Each column is one z. Left, from the prior: decoded from σ·z. Small σ: clean and alike;\n"
-        "large σ: varied and noisy; the article settles on 0.75. Right, fitted codes, T times as "
-        f"far\nfrom the mean of their group: 0 is the mean itself, {options.TEMPERATURE} the default.",
+        "large σ: varied and noisy; the article settles on 0.75. Right, fitted codes, T times "
+        "as far\nfrom the mean of their group: 0 is the mean itself, "
+        f"{options.TEMPERATURE} the default.",
         left=[f"σ = {sigma:.1f}" for sigma in sigmas],
         right=[f"T = {T:.2f}" for T in factors],
         top=["the prior", "fitted codes"],
