@@ -35,7 +35,6 @@ if __name__ == "__main__":
 
 import keras
 import numpy as np
-from keras import ops
 
 import nice
 from support import data, files, inpainting, pictures, quality
@@ -69,11 +68,6 @@ def digits(flow, seed=0, columns=10, sigma=0.75):
         top=[left, right],
         right=[str(label) for label in named],
     )
-
-
-def scaled(pixels):
-    """uint8 (N, D) -> [0, 1], black to white: what flows of all levels are compared on."""
-    return ops.convert_to_numpy(data.scale(pixels))
 
 
 def _beside(left, right):
@@ -205,7 +199,7 @@ def reduce(flow, training, pixels, legible=True, seed=0, columns=8, kept=KEPT):
         kept: how many dimensions; the others are 0.
     """
     kept, pixels = [k for k in kept if k < flow.dim], pixels[:2000]
-    x = scaled(pixels)
+    x = quality.scaled(pixels)
     z, order = flow.encode(flow.scale(pixels)), np.argsort(-flow.sigma())
     mean, components = quality.principal(training)
     ways = ([x], [x])
@@ -317,8 +311,8 @@ def neighbours(flow, pixels, test, seed=0, columns=16):
     """Samples above their nearest training digits (L2): new digits, or memories?"""
     x = flow.pictures(flow.draw(columns, 0.75, seed))
     found, distances = quality.nearest(x, pixels)
-    _, usual = quality.nearest(scaled(test[:1000]), pixels)
-    image = flow.tile(np.concatenate([x, scaled(pixels[found])]), columns)
+    _, usual = quality.nearest(quality.scaled(test[:1000]), pixels)
+    image = flow.tile(np.concatenate([x, quality.scaled(pixels[found])]), columns)
     return pictures.captioned(
         image,
         "Samples and their nearest training digits",

@@ -297,6 +297,18 @@ def test_captions_do_not_blur_the_picture():
     assert (windows == image).all(axis=(2, 3)).any()
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_labels_stand_beside_their_rows(side):
+    image = np.zeros((60, 80), "uint8")
+    figure = pictures.captioned(image, "title", "caption", **{side: ["", "label"]})[..., 0]
+    dark = figure < 128
+    inside = np.flatnonzero((figure == 0).sum(axis=0) >= 60)
+    first, last = inside.min(), inside.max()
+    top = np.flatnonzero((figure == 0).sum(axis=1) >= 80).min()
+    beside = dark[top : top + 60, :first] if side == "left" else dark[top : top + 60, last + 1 :]
+    assert not beside[:30].any() and beside[30:].any()
+
+
 def test_the_script(small, tmp_path, pixels):
     encoder, _ = small()
     checkpoint.save(tmp_path / "w.weights.h5", checkpoint.named(encoder), with_model())
