@@ -175,11 +175,13 @@ def digits(tmp_path_factory):
     return folder
 
 
-def test_samples_are_measured(digits):
+def test_samples_are_measured(digits, monkeypatch, capsys):
+    monkeypatch.chdir(digits)
     flags = "--weights w.safetensors --data digits.npz --repeats 1 --limit 50 --json r.json"
-    result = script("evaluate.py", *flags.split(), "--samples", 100, cwd=digits)
-    assert result.returncode == 0, result.stderr
-    assert "fitted codes, T" in result.stdout and "Another model" in result.stdout
+    monkeypatch.setattr("sys.argv", ["evaluate.py", *flags.split(), "--samples", "100"])
+    evaluate.main(evaluate.parse())
+    said = capsys.readouterr().out
+    assert "fitted codes, T" in said and "Another model" in said
     found = json.loads((digits / "r.json").read_text())
     assert found["test"]["nats_fitted_codes"] > found["test"]["nats"]
     rows = found["samples"]
