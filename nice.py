@@ -20,13 +20,13 @@ from support import cli, options
 if __name__ == "__main__":
     args = cli.start(options.training)  # before Keras, so that --help is answered at once
 
-import os
 import sys
 
 import keras
 import numpy as np
 from keras import ops
 
+import codes
 from layers import Concat, Couple, Noise, Scale, Shuffle, Split, register
 
 # --------------------------------------------------- the flow: (10), crossed as in (13)
@@ -241,7 +241,7 @@ def train(args):
                     validation_batch_size=on.part_size(1000),
                     verbose="auto" if sys.stdout.isatty() else 2)  # fmt: skip
         if on.first:
-            leave_pictures(keeper)
+            leave(keeper, x, source.y_train)
             keeper.finish()
 
 
@@ -262,18 +262,14 @@ def fit(encoder, x, args, on=devices.ONE, first_epoch=0, **choices):
     )
 
 
-def leave_pictures(keeper):
-    """loss.png of the history, samples.png from the best weights, training.gif of any frames."""
-    best, names = keeper.best, ("loss.png", "samples.png", "training.gif")
-    print(f"best validation loss {best['val_loss']:.2f} at epoch {best['epoch']}: {keeper.weights}")
-    curve, grid, film = (os.path.join(keeper.args.output, name) for name in names)
-    pictures.save(curve, pictures.loss_curve(keeper.history))
-    _, decoder, configuration = load_with_configuration(keeper.weights)
-    x = sample(decoder, configuration, 15 * 15)
-    pictures.save(grid, pictures.tile(x, configuration["picture"]))
-    if keeper.frames:
-        pictures.save_film(film, keeper.frames)
-    print(f"pictures: {curve}, {grid}" + f", {film}" * bool(keeper.frames))
+def leave(keeper, x, labels):
+    """With the best weights: fitted codes into their file, see codes.py, and the pictures."""
+    encoder, decoder, configuration = load_with_configuration(keeper.weights)
+    fitted = codes.of_pictures(encoder, configuration["levels"], x, labels)
+    arrays = {**checkpoint.named(encoder), **fitted.arrays()}
+    checkpoint.save(keeper.weights, arrays, configuration)
+    grid = sample(decoder, configuration, 15 * 15)
+    keeper.leave_pictures(pictures.tile(grid, configuration["picture"]))
 
 
 def load(path):
@@ -286,11 +282,17 @@ def load(path):
 
 def load_with_configuration(path):
     """Like `load`: `(encoder, decoder, configuration)`."""
+    return load_whole(path)[:3]
+
+
+def load_whole(path):
+    """Like `load`: `(encoder, decoder, configuration, codes)`, see `codes.of`."""
     configuration, arrays = checkpoint.read(path)
-    held = sum(array.size for array in arrays.values())
-    encoder, decoder = build(**options.check(configuration, held, path))
-    checkpoint.assign(checkpoint.named(encoder), arrays, path)
-    return encoder, decoder, configuration
+    own = {name: a for name, a in arrays.items() if not name.startswith(codes.PREFIX)}
+    model = options.check(configuration, sum(array.size for array in own.values()), path)
+    encoder, decoder = build(**model)
+    checkpoint.assign(checkpoint.named(encoder), own, path)
+    return encoder, decoder, configuration, codes.of(arrays, model["dim"], path)
 
 
 if __name__ == "__main__":
