@@ -28,9 +28,9 @@ from support.options import TEMPERATURE
 
 PREFIX = "codes/"  # of the tensors in a weights file
 NUMBERS = 2_000_000  # stored at most: 4 MB in float16
-DIRECTIONS = 21  # R
+DIRECTIONS = 26  # R: 8 groups a class at full size, 4 with --recipe deep
 CLASSES = 100  # at most
-QUANTILE = 0.01  # of a group's codes beyond either bound
+QUANTILE = 0.03  # of a group's codes beyond either bound
 FLOOR = 1e-3  # of the rest: 1000 is the largest density of a dimension that never moves
 
 
