@@ -28,8 +28,9 @@ from support.options import TEMPERATURE
 
 PREFIX = "codes/"  # of the tensors in a weights file
 NUMBERS = 2_000_000  # stored at most: 4 MB in float16
-DIRECTIONS = 21  # R
-QUANTILE = 0.01  # of a group's codes beyond either bound
+DIRECTIONS = 26  # R: 8 groups a class at full size, 4 with --recipe deep
+CLASSES = 100  # at most
+QUANTILE = 0.03  # of a group's codes beyond either bound
 FLOOR = 1e-3  # of the rest: 1000 is the largest density of a dimension that never moves
 
 
@@ -115,7 +116,7 @@ def of(arrays, dim, path):
         return None
     codes = Codes(**found) if found.keys() == set(Codes._fields) else None
     if codes is None or not _is_sound(codes, dim):
-        raise UserError(f"{path} has damaged codes. Fit them anew: python tools/ship.py")
+        raise UserError(f"{path} has damaged codes. Take a sound copy of it, or train anew.")
     return codes
 
 
@@ -142,11 +143,11 @@ def of_pictures(encoder, levels, pixels, labels, batch_size=1000):
         encoder, levels: of a trained flow.
         pixels: (N, D) as `data.load` has them.
         labels: of these pictures, and of any held out behind them; or None. Labels that are no
-            whole numbers count as none.
+            whole numbers, or too many, count as none.
     """
     labels = np.zeros(len(pixels)) if labels is None else labels[: len(pixels)]
-    if not _are_whole(labels):
-        print("labels that are no whole numbers: the codes are fitted without classes")
+    if not _are_classes(labels):
+        print(f"the labels are not whole numbers, at most {CLASSES}: codes without classes")
         labels = np.zeros(len(pixels))
     classes = len(np.unique(labels))
     bar = keras.utils.Progbar(-(-len(pixels) // batch_size) + classes, unit_name="part")
@@ -235,10 +236,11 @@ def _nearest(x, centres):
     return ((centres**2).sum(axis=1) - 2 * x @ centres.T).argmin(axis=1)
 
 
-def _are_whole(labels):
-    limits = np.iinfo("int32")
-    return labels.dtype.kind in "iufb" and all(
-        limits.min <= label <= limits.max and label == int(label) for label in np.unique(labels)
+def _are_classes(labels):
+    limits, kinds = np.iinfo("int32"), np.unique(labels)
+    return len(kinds) <= CLASSES and all(
+        kind.dtype.kind in "iufb" and limits.min <= kind <= limits.max and kind == int(kind)
+        for kind in kinds
     )
 
 

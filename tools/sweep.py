@@ -33,19 +33,18 @@ from support import data, quality
 from trained import Trained
 
 COUNT, CLOSE, HELD = 4000, 1000, 10_000
-# numbers stored, directions R, quantile, distances of k-means; 1 number: one group a class
+# Numbers stored (1: one group a class), directions R, quantile, k-means on h = σz or on z.
 CHOICES = [
-    (2_000_000, 29, 0.03, "h"),
-    (2_000_000, 29, 0.1, "h"),
-    (2_000_000, 29, 0.01, "h"),
-    (2_000_000, 29, 0.0, "h"),
-    (2_000_000, 21, 0.03, "h"),
+    (2_000_000, 26, 0.03, "h"),  # codes.py's at full size
+    (2_000_000, 26, 0.1, "h"),
+    (2_000_000, 26, 0.01, "h"),
+    (2_000_000, 26, 0.0, "h"),
+    (2_000_000, 26, 0.03, "z"),
+    (2_000_000, 12, 0.03, "h"),
     (2_000_000, 45, 0.03, "h"),
     (1, 80, 0.03, "h"),
-    (2_000_000, 29, 0.03, "z"),
-    (3_000_000, 29, 0.03, "h"),
-    (1_000_000, 29, 0.03, "h"),
-    (2_000_000, 12, 0.03, "h"),
+    (1_000_000, 26, 0.03, "h"),
+    (3_000_000, 26, 0.03, "h"),
 ]
 
 
