@@ -116,7 +116,7 @@ def test_the_numerical_log_determinant_sees_the_scales(small, x):
 def test_the_script(small, tmp_path, rng, noise):
     choices = {"noise": noise}
     encoder, _ = small(**choices)
-    weights, npz = tmp_path / "w.weights.h5", tmp_path / "data.npz"
+    weights, npz = tmp_path / "w.safetensors", tmp_path / "data.npz"
     checkpoint.save(weights, checkpoint.named(encoder), with_model(**choices))
     x = rng.integers(0, 256, (50, 3, 4)).astype("uint8")
     np.savez(npz, x_train=x, y_train=np.arange(50) % 10, x_test=x[:20], y_test=np.arange(20) % 10)
@@ -137,7 +137,7 @@ def test_the_script(small, tmp_path, rng, noise):
 
 def test_the_shipped_weights_beat_the_paper():
     """On 1,000 of the test images, one draw of the noise; the paper's figure is 1980.50."""
-    path = os.path.join(options.WEIGHTS, "paper.weights.h5")
+    path = os.path.join(options.WEIGHTS, "paper.safetensors")
     result = evaluate.evaluate(path, repeats=1, limit=1000)
     assert result["is_bound"] and result["test"]["nats"] > 1980.50
     assert result["log_determinant_numerical"] == pytest.approx(result["log_determinant"], abs=0.1)

@@ -13,6 +13,7 @@ import faulthandler
 import gzip
 import io
 import json
+import math
 import os
 import resource
 import shutil
@@ -24,14 +25,15 @@ import time
 import zipfile
 
 import numpy as np
+from safetensors.numpy import load_file
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
 # ---------------------------------------------------------------------- kills
 
 FLAGS = "--units 16 --depth 2 --couplings 2 --epochs 6 --batch-size 8 --dropout 0.1".split()
-RESULT = ("nice.weights.h5", "history.csv", "loss.png", "samples.png", "training.gif")
+RESULT = ("nice.safetensors", "history.csv", "loss.png", "samples.png", "training.gif")
 CALLS = {"create": 20, "write": 150, "flush": 40, "rename": 20}  # of one whole run, about
 
 
@@ -100,12 +102,10 @@ def kills(count, seed=0, report=print):
                 place, killed = kill(command, rng)
                 if killed:
                     places[place] += 1
-                if os.path.exists(os.path.join(output, "nice.weights.h5")):
-                    import h5py
-
-                    h5py.File(os.path.join(output, "nice.weights.h5")).close()  # whole, always
+                if os.path.exists(os.path.join(output, "nice.safetensors")):
+                    load_file(os.path.join(output, "nice.safetensors"))  # whole, always
             finish(command)
-            left = set(os.listdir(output)) - {*RESULT, "nice.state.h5"}
+            left = set(os.listdir(output)) - {*RESULT, "nice.state.safetensors"}
             runs += 1
             if result(output) != expected or left:
                 differing += 1
@@ -116,6 +116,14 @@ def kills(count, seed=0, report=print):
 
 
 # ------------------------------------------------------------------ mutations
+
+
+def mutate_often(content, rng):
+    """Damage bytes once, twice or three times."""
+    other = content
+    for _ in range(rng.integers(1, 4)):
+        content = mutate(content, rng, other) or b"\0"
+    return content
 
 
 def mutate(content, rng, other):
@@ -149,16 +157,72 @@ def mutate(content, rng, other):
     return bytes(content)
 
 
+ODD = [None, True, -1, 0, 1, 2**31, 2**63, 10**400, 0.5, 1e308, math.nan, math.inf, "", "relu",
+       "F64", "I32", "BF16", "\ud800", "x" * 10**5, [], {}, [0, 0], [1, 2**62, 4]]  # fmt: skip
+
+
+def tamper(content, rng):
+    """Damage a safetensors file as somebody would who writes its header anew."""
+    size = 8 + int.from_bytes(content[:8], "little")
+    header, data = json.loads(content[8:size]), bytearray(content[size:])
+    inner = json.loads(header["__metadata__"]["configuration"])
+    places = [(header, key) for key in header] + list(walk(header))
+    if rng.random() < 0.5:
+        places = list(walk(inner))
+
+    def place():
+        return places[rng.integers(len(places))]
+
+    (owner, key), kind = place(), rng.integers(7)
+    if kind == 0:
+        owner[key] = ODD[rng.integers(len(ODD))]
+    elif kind == 1:
+        del owner[key]
+    elif kind == 2:
+        other, name = place()
+        owner[key], other[name] = other[name], owner[key]
+    elif kind == 3 and type(owner[key]) in (int, float):
+        owner[key] += rng.choice([-1, 1, 4, owner[key]]).item()
+    elif kind == 4 and isinstance(owner, dict):
+        owner[str(rng.choice(["", "__metadata__", "codes/means", key + "s"]))] = owner.pop(key)
+    elif kind == 5:  # a tensor more, with or without bytes
+        shape = [[0], [1], [2, 0], []][rng.integers(4)]
+        end = len(data) + 4 * (shape in ([1], []))
+        tensor = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), end]}
+        header[str(rng.choice(["more", "codes/means", "frames"]))] = tensor
+        data += bytes(end - len(data))
+    else:
+        at = 4 * int(rng.integers(len(data) // 4))
+        data[at : at + 4] = np.float32(rng.choice([np.nan, np.inf, 3e38])).tobytes()
+    if "configuration" in (header.get("__metadata__") or {}):
+        header["__metadata__"]["configuration"] = json.dumps(inner)
+    text = json.dumps(header)
+    if rng.random() < 0.1:  # a key twice, or lists in lists in lists
+        first = next(iter(header), "a")
+        again = rng.choice([json.dumps(header.get(first)), "[" * 2000 + "]" * 2000, "[" * 10**5])
+        text = "{" + f"{json.dumps(first)}:{again}," + text[1:]
+    return len(text).to_bytes(8, "little") + text.encode() + data
+
+
+def walk(tree):
+    """All places in a JSON object, as (dictionary or list, key)."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield tree, key
+        if isinstance(value, (dict, list)):
+            yield from walk(value)
+
+
 class Weights:
     """A weights file, through `nice.load`."""
 
     def __init__(self, folder):
+        from conftest import SMALL
+        from test_checkpoint import CONFIGURATION
+
         import nice
         from support import checkpoint
-        from tests.conftest import SMALL
-        from tests.test_checkpoint import CONFIGURATION
 
-        self.path = os.path.join(folder, "flow.weights.h5")
+        self.path = os.path.join(folder, "flow.safetensors")
         self.load_file = nice.load
         encoder, _ = nice.build(**SMALL)
         checkpoint.save(self.path, checkpoint.named(encoder), CONFIGURATION)
@@ -209,6 +273,18 @@ class State:
         assert all(np.isfinite(v).all() for v in self.values())
         for v, value in zip(resuming._variables(self.model).values(), self.before):
             v.assign(value)
+
+
+class WeightsHeader(Weights):
+    """The same, its header written anew."""
+
+    damage = staticmethod(tamper)
+
+
+class StateHeader(State):
+    """The same, its header written anew."""
+
+    damage = staticmethod(tamper)
 
 
 def check_data(path):
@@ -274,7 +350,8 @@ class Header(Idx):
         check_data(self.folder)
 
 
-TARGETS = {kind.__name__: kind for kind in (Weights, State, Npz, Npy, Idx, Header)}
+KINDS = (Weights, WeightsHeader, State, StateHeader, Npz, Npy, Idx, Header)
+TARGETS = {kind.__name__: kind for kind in KINDS}
 SECONDS, MEMORY = 5, 2 * 2**30
 
 
@@ -305,10 +382,7 @@ def try_one(target, content):
 def mutation(name, target, index):
     """The index-th mutated file of a kind: always the same one."""
     rng = np.random.default_rng([list(TARGETS).index(name), index])
-    content = target.content
-    for _ in range(rng.integers(1, 4)):
-        content = mutate(content, rng, target.content) or b"\0"
-    return content
+    return getattr(target, "damage", mutate_often)(target.content, rng)
 
 
 def mutations_of(name, first, last, journal):
@@ -342,9 +416,11 @@ def mutations(count, report=print):
         while first < last:
             with tempfile.NamedTemporaryFile("r") as journal:
                 command = [sys.executable, __file__, "worker", name, first, last, journal.name]
-                environment = {**os.environ, "PYTHONPATH": ROOT}
-                code = subprocess.run(list(map(str, command)), env=environment).returncode
-                for line in journal:
+                code = subprocess.run(list(map(str, command))).returncode
+                lines = journal.readlines()
+                if not lines:
+                    raise RuntimeError(f"{name}: the worker tried nothing, exit code {code}")
+                for line in lines:
                     index, _, outcome = line.partition(" ")
                     first = json.loads(index)[0] + 1
                     outcome = json.loads(outcome) if outcome else f"crash, exit code {code}"
