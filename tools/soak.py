@@ -34,7 +34,7 @@ sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
 FLAGS = "--units 16 --depth 2 --couplings 2 --epochs 6 --batch-size 8 --dropout 0.1".split()
 RESULT = ("nice.safetensors", "history.csv", "loss.png", "samples.png", "training.gif")
-CALLS = {"create": 20, "write": 150, "flush": 40, "rename": 20}  # of one whole run, about
+CALLS = {"create": 20, "write": 40, "flush": 40, "rename": 20}  # of one whole run, about
 
 
 def pictures(folder):
