@@ -213,7 +213,7 @@ def walk(tree):
 
 
 class Weights:
-    """A weights file, through `nice.load`."""
+    """A weights file, codes and all, through `nice.load_whole`."""
 
     def __init__(self, folder):
         from conftest import SMALL
@@ -223,14 +223,18 @@ class Weights:
         from support import checkpoint
 
         self.path = os.path.join(folder, "flow.safetensors")
-        self.load_file = nice.load
+        self.load_file = nice.load_whole
         encoder, _ = nice.build(**SMALL)
-        checkpoint.save(self.path, checkpoint.named(encoder), CONFIGURATION)
+        pixels = np.random.default_rng(0).integers(0, 256, (40, SMALL["dim"])).astype("uint8")
+        codes = nice.fit_codes(encoder, 255, pixels, None)
+        arrays = {**checkpoint.named(encoder), **codes.arrays()}
+        checkpoint.save(self.path, arrays, CONFIGURATION)
         self.content = open(self.path, "rb").read()
 
     def load(self):
-        encoder, _ = self.load_file(self.path)
+        encoder, _, _, codes = self.load_file(self.path)
         assert all(np.isfinite(w).all() for w in encoder.get_weights())
+        assert codes is None or len(codes.draw_labels(3, np.random.default_rng(0))) == 3
 
 
 class State:
