@@ -54,6 +54,10 @@ class Trained:
         """Codes (N, D) -> pictures (N, D), not yet clipped."""
         return self.decoder.predict(np.asarray(z, "float32"), batch_size=1000, verbose=0)
 
+    def pictures(self, z):
+        """Codes (N, D) -> pictures in [0, 1], black to white whatever the flow's levels."""
+        return np.clip(self.decode(z) * (self.levels / 255), 0, 1)
+
     def draw(self, count, sigma, seed):
         """`count` codes from the prior, at temperature sigma."""
         return nice.draw(self.configuration["prior"], (count, self.dim), sigma, seed)
