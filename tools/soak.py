@@ -9,6 +9,7 @@ functions run a few times in `make test`.
 
 import argparse
 import collections
+import contextlib
 import faulthandler
 import gzip
 import io
@@ -356,7 +357,8 @@ class Header(Idx):
 
 KINDS = (Weights, WeightsHeader, State, StateHeader, Npz, Npy, Idx, Header)
 TARGETS = {kind.__name__: kind for kind in KINDS}
-SECONDS, MEMORY = 5, 2 * 2**30
+SECONDS, MEMORY = 5, 2 * 2**30  # of computing; a busy machine may take longer
+HANG = 300  # seconds by the clock
 
 
 def try_one(target, content):
@@ -368,9 +370,9 @@ def try_one(target, content):
 
     with open(target.path, "wb") as file:
         file.write(content)
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
-    faulthandler.dump_traceback_later(2 * SECONDS, exit=True)  # where C code hangs
+    signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    faulthandler.dump_traceback_later(HANG, exit=True)  # where C code hangs
     try:
         target.load()
         return "loaded"
@@ -379,7 +381,7 @@ def try_one(target, content):
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         faulthandler.cancel_dump_traceback_later()
 
 
@@ -396,17 +398,17 @@ def mutations_of(name, first, last, journal):
     cli.load_keras()
 
     with tempfile.TemporaryDirectory() as folder:
-        target = TARGETS[name](folder)
-        assert try_one(target, target.content) == "loaded"  # else nothing would be tested
+        with contextlib.redirect_stdout(io.StringIO()):
+            target = TARGETS[name](folder)
+            assert try_one(target, target.content) == "loaded"  # else nothing would be tested
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY,) * 2)
         with open(journal, "a") as file:
             for index in range(first, last):
                 json.dump([index], file)
                 file.flush()
-                sys.stdout = io.StringIO()
-                outcome = try_one(target, mutation(name, target, index))
-                sys.stdout = sys.__stdout__
+                with contextlib.redirect_stdout(io.StringIO()):
+                    outcome = try_one(target, mutation(name, target, index))
                 file.write(f" {json.dumps(outcome)}\n")
                 file.flush()
 
