@@ -173,28 +173,35 @@ def chart(found):
     figure = Figure(figsize=(8, 7), dpi=150, layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True)
     four = [(name, row) for name, row in found if shape(name)["couplings"] == 4]
-    more = [(name, row) for name, row in found if shape(name)["couplings"] != 4]
-    for of, color, said in (
-        (four, "tab:blue", "4 couplings"),
-        (more, "tab:orange", "more couplings"),
+    rest = [(name, row) for name, row in found if shape(name)["couplings"] != 4]
+    for of, color, said, above in (
+        (four, "tab:blue", "4", 7),
+        (rest, "tab:orange", "8 to 32", -15),
     ):
         sizes = [row["parameters"] for _, row in of]
         top.plot(sizes, [row["loss"] for _, row in of], "o-", color=color, label=said)
-        for kind, style, source in (("prior", "o--", "prior, σ = 0.75"), ("codes", "s-", "codes")):
+        for kind, style, source in (
+            ("prior", "o--", "prior, σ = 0.75"),
+            ("codes", "s-", "fitted codes"),
+        ):
             known = [(row["parameters"], row[kind]) for _, row in of if row[kind] is not None]
             if known:
                 bottom.plot(*zip(*known), style, color=color, label=f"{said}: {source}")
         for name, row in of:
-            at = (row["parameters"], row["loss"])
-            top.annotate(name.replace("x", "×"), at, (5, 5), textcoords="offset points", fontsize=8)
+            at, text = (row["parameters"], row["loss"]), name.replace("x", "×")
+            style = {"ha": "center", "fontsize": 8, "color": color}
+            top.annotate(text, at, (0, above), textcoords="offset points", **style)
     top.set(ylabel="best validation loss (15), nats\n(lower is better)", xscale="log")
-    top.margins(x=0.1, y=0.15)
+    top.margins(x=0.08, y=0.15)
     bottom.set(ylabel="Fréchet distance to the test digits\n(lower is better)", yscale="log")
-    bottom.set(xlabel="parameters")
+    bottom.set(xlabel="parameters, millions")
+    bottom.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g}")
+    for set_formatter in (bottom.yaxis.set_major_formatter, bottom.yaxis.set_minor_formatter):
+        set_formatter("{x:g}")
     for axes in (top, bottom):
         axes.grid(lw=0.3, which="both")
         if axes.lines:
-            axes.legend(fontsize=8)
+            axes.legend(fontsize=8, title="couplings", title_fontsize=8)
     return pictures.render(figure)
 
 
