@@ -50,9 +50,7 @@ if __name__ == "__main__":
 
 import keras
 import numpy as np
-from keras import ops
 
-from codes import TEMPERATURE
 from support import data, files, quality
 from support.cli import UserError
 from trained import Trained
@@ -115,28 +113,23 @@ def sample_quality(flow, found, count, seed=0):
         flow: `Trained`, with its codes.
         found: `data.Pictures` of digits.
     """
-    x, labels = ops.convert_to_numpy(data.scale(found.x_test)), found.y_test
+    x, training, rng = quality.scaled(found.x_test), found.x_train, np.random.default_rng(seed)
     _, test = quality.read(x)
-    rng = np.random.default_rng(seed)
-    some = rng.choice(len(found.x_train), min(count, len(found.x_train)), replace=False)
+    some = rng.choice(len(training), min(count, len(training)), replace=False)
     asked = flow.codes.draw_labels(count, rng)
-    priors = {
-        f"prior, σ = {sigma:g}": lambda sigma=sigma: flow.pictures(flow.draw(count, sigma, seed))
-        for sigma in SIGMAS
-    }
-    rows = {  # pictures, the training digits to hold them against, what they are to be
-        "test digits": (lambda: x, found.x_train, labels),
-        "training digits": (
-            lambda: ops.convert_to_numpy(data.scale(found.x_train[some])), None, found.y_train[some]
-        ),
-        **{name: (draw, found.x_train, None) for name, draw in priors.items()},
-        f"fitted codes, T = {TEMPERATURE:g}": (
-            lambda: flow.pictures(flow.codes.draw(asked, rng)), found.x_train, asked
-        ),
-    }  # fmt: skip
-    bar, result = keras.utils.Progbar(len(rows), unit_name="row"), {}
-    for name, (make, training, wanted) in rows.items():
-        result[name] = quality.figures(make(), test, training, wanted)
+
+    def rows():  # pictures, the training digits to hold them against, what they are to be
+        yield "test digits", x, training, found.y_test
+        yield "training digits", quality.scaled(training[some]), None, found.y_train[some]
+        for sigma in SIGMAS:
+            drawn = flow.pictures(flow.draw(count, sigma, seed))
+            yield f"prior, σ = {sigma:g}", drawn, training, None
+        drawn = flow.pictures(flow.codes.draw(asked, rng))
+        yield f"fitted codes, T = {options.TEMPERATURE:g}", drawn, training, asked
+
+    bar, result = keras.utils.Progbar(3 + len(SIGMAS), unit_name="row"), {}
+    for name, pictures, others, wanted in rows():
+        result[name] = quality.figures(pictures, test, others, wanted)
         bar.add(1)
     return result
 

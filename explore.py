@@ -35,15 +35,17 @@ if __name__ == "__main__":
 
 import keras
 import numpy as np
-from keras import ops
 
 import nice
-from codes import TEMPERATURE
 from support import data, files, inpainting, pictures, quality
 from support.cli import UserError
 from trained import Trained
 
 KEPT = (5, 10, 20, 40, 80, 160, 320)  # dimensions, in `reduce`
+NO_MATCH = (
+    " NICE's dimensions are no match for PCA here:\n"
+    "its loss rewards a likely z, not a z of which a part says what matters."
+)
 
 # --------------------------------------------------------------- the pictures
 
@@ -68,11 +70,6 @@ def digits(flow, seed=0, columns=10, sigma=0.75):
     )
 
 
-def scaled(pixels):
-    """uint8 (N, D) -> [0, 1], black to white: what flows of all levels are compared on."""
-    return ops.convert_to_numpy(data.scale(pixels))
-
-
 def _beside(left, right):
     """Two images of one height, a white gap between them."""
     return np.hstack([left, np.full((len(left), 24), 255, "uint8"), right])
@@ -83,7 +80,7 @@ def temperature(flow, seed=0, columns=10):
 
     Beside it the same for fitted codes, T times as far from their group's mean.
     """
-    sigmas, factors = np.arange(4, 13) / 10, TEMPERATURE * np.arange(9) / 4
+    sigmas, factors = np.arange(4, 13) / 10, options.TEMPERATURE * np.arange(9) / 4
     z = flow.draw(columns, 1.0, seed)
     labels = np.resize(flow.codes.classes, columns)
     fitted = [flow.codes.draw(labels, np.random.default_rng(seed), T) for T in factors]
@@ -95,8 +92,9 @@ def temperature(flow, seed=0, columns=10):
         image,
         "The same codes at rising temperature",
         "Each column is one z. Left, from the prior: decoded from σ·z. Small σ: clean and alike;\n"
-        "large σ: varied and noisy; the article settles on 0.75. Right, fitted codes, T times as "
-        f"far\nfrom the mean of their group: 0 is the mean itself, {TEMPERATURE} the default.",
+        "large σ: varied and noisy; the article settles on 0.75. Right, fitted codes, T times "
+        "as far\nfrom the mean of their group: 0 is the mean itself, "
+        f"{options.TEMPERATURE} the default.",
         left=[f"σ = {sigma:.1f}" for sigma in sigmas],
         right=[f"T = {T:.2f}" for T in factors],
         top=["the prior", "fitted codes"],
@@ -201,7 +199,7 @@ def reduce(flow, training, pixels, legible=True, seed=0, columns=8, kept=KEPT):
         kept: how many dimensions; the others are 0.
     """
     kept, pixels = [k for k in kept if k < flow.dim], pixels[:2000]
-    x = scaled(pixels)
+    x = quality.scaled(pixels)
     z, order = flow.encode(flow.scale(pixels)), np.argsort(-flow.sigma())
     mean, components = quality.principal(training)
     ways = ([x], [x])
@@ -212,17 +210,15 @@ def reduce(flow, training, pixels, legible=True, seed=0, columns=8, kept=KEPT):
         projected = (x - mean) @ components[:k].T @ components[:k]
         ways[1].append(np.clip(mean + projected, 0, 1))
 
-    def said(way):
-        errors = [((y - x) ** 2).sum(axis=1).mean() for y in way]
-        words = [f"{k}:  {error:.1f}" for k, error in zip(kept, errors[1:])]
-        if legible:
-            classes = [quality.read(y)[0].argmax(axis=1) for y in way]
-            shares = [100 * (found == classes[0]).mean() for found in classes[1:]]
-            words = [f"{word},  {share:.0f} %" for word, share in zip(words, shares)]
-        print("\n".join(words))
-        return ["true", *words]
-
-    shown = np.random.default_rng(seed).choice(len(x), columns)
+    errors = [[((y - x) ** 2).sum(axis=1).mean() for y in way[1:]] for way in ways]
+    labels = [[f"{k}:  {e:.1f}" for k, e in zip(kept, of_way)] for of_way in errors]
+    if legible:
+        same = quality.read(x)[0].argmax(axis=1)
+        for words, way in zip(labels, ways):
+            for i, y in enumerate(way[1:]):
+                share = (quality.read(y)[0].argmax(axis=1) == same).mean()
+                words[i] += f",  {100 * share:.0f} %"
+    shown = np.random.default_rng(seed).choice(len(x), columns, replace=False)
     image = _beside(*(flow.tile(np.concatenate([y[shown] for y in w]), columns) for w in ways))
     return pictures.captioned(
         image,
@@ -230,11 +226,10 @@ def reduce(flow, training, pixels, legible=True, seed=0, columns=8, kept=KEPT):
         f"Left: z of {len(x):,} test pictures with all but the dimensions of largest σ = 1/s set "
         "to 0, decoded.\nRight: as many principal components of the training pictures. Beside "
         "each row: numbers kept,\nsquared error a picture"
-        + (", share still read as the same digit" if legible else "")
-        + ". NICE's dimensions are no match for PCA here:\n"
-        "its loss rewards a likely z, not a z of which a part says what matters.",
-        left=said(ways[0]),
-        right=said(ways[1]),
+        + (", share still read as the same digit." if legible else ".")
+        + (NO_MATCH if np.greater(*errors).all() else ""),
+        left=["true", *labels[0]],
+        right=["true", *labels[1]],
         top=["NICE", "PCA"],
     )
 
@@ -316,8 +311,8 @@ def neighbours(flow, pixels, test, seed=0, columns=16):
     """Samples above their nearest training digits (L2): new digits, or memories?"""
     x = flow.pictures(flow.draw(columns, 0.75, seed))
     found, distances = quality.nearest(x, pixels)
-    _, usual = quality.nearest(scaled(test[:1000]), pixels)
-    image = flow.tile(np.concatenate([x, scaled(pixels[found])]), columns)
+    _, usual = quality.nearest(quality.scaled(test[:1000]), pixels)
+    image = flow.tile(np.concatenate([x, quality.scaled(pixels[found])]), columns)
     return pictures.captioned(
         image,
         "Samples and their nearest training digits",

@@ -13,6 +13,7 @@ SUFFIX = ".safetensors"
 TRAINED = "nice" + SUFFIX
 SHORT = reprlib.Repr()  # one line of whatever a damaged file holds
 SHORT.maxdict = 20
+TEMPERATURE = 2.4  # of fitted codes, see docs/codes.md
 
 
 class Choice(NamedTuple):

@@ -57,6 +57,11 @@ def read(x):
 # --------------------------------------------------------------------------- the figures
 
 
+def scaled(pixels):
+    """Pixels as in `data.scale` -> [0, 1], black to white: what flows of all levels compare on."""
+    return ops.convert_to_numpy(data.scale(pixels))
+
+
 def figures(x, test, training, asked=None, close=1000):
     """All figures of pictures x, (N, 784), by name; None for what there is not.
 
@@ -97,7 +102,7 @@ def frechet(features, others):
     values, vectors = np.linalg.eigh(a)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     mixed = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b @ root), 0)).sum()
-    return float(((mean - other) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * mixed)
+    return max(0.0, float(((mean - other) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * mixed))
 
 
 def entropy(classes):
@@ -106,15 +111,11 @@ def entropy(classes):
     return float(-(shares * np.log(np.where(shares > 0, shares, 1))).sum())
 
 
-def nearest(x, pixels, levels=255):
-    """The nearest of `pixels` (M, D), scaled as by `data.scale`, to every row of x, (N, D).
+def nearest(x, pixels):
+    """The nearest of `pixels` (M, D), see `scaled`, to every row of x, (N, D) in [0, 1].
 
     Returns: `(indices, distances)`, (N,) each; Euclidean, in units of the pixel range.
     """
-
-    def scaled(part):
-        return ops.convert_to_numpy(data.scale(part, levels))
-
     index, least = np.zeros(len(x), int), np.full(len(x), np.inf)
     for start in range(0, len(pixels), 10_000):
         part = scaled(pixels[start : start + 10_000])
@@ -131,7 +132,7 @@ def are_digits(source, trials=1000):
     x, labels = source.x_test, source.y_test
     if tuple(source.picture) != PICTURE or x is None or labels is None:
         return False
-    read_as = read(ops.convert_to_numpy(data.scale(x[:trials])))[0].argmax(axis=1)
+    read_as = read(scaled(x[:trials]))[0].argmax(axis=1)
     return bool((read_as == labels[:trials]).mean() > 0.9)
 
 
@@ -145,7 +146,7 @@ def principal(pixels):
     """
     mean, moment = np.zeros(pixels.shape[1]), np.zeros((pixels.shape[1],) * 2)
     for start in range(0, len(pixels), 10_000):
-        part = ops.convert_to_numpy(data.scale(pixels[start : start + 10_000]))
+        part = scaled(pixels[start : start + 10_000])
         mean += part.sum(axis=0, dtype="float64") / len(pixels)
         moment += part.T @ part / len(pixels)
     _, vectors = np.linalg.eigh(moment - np.outer(mean, mean))

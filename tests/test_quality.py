@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import numpy
 from scipy import linalg
 
 from support import checkpoint, data, options, quality
@@ -16,7 +15,7 @@ def mnist():
 
 @pytest.fixture(scope="module")
 def test_digits(mnist):
-    return numpy(data.scale(mnist.x_test[:1000]))
+    return quality.scaled(mnist.x_test[:1000])
 
 
 def gaussian(rng, count, mean, root):
@@ -52,16 +51,15 @@ def test_entropy_lies_between_one_digit_and_all():
     assert quality.entropy(np.arange(1000) % 2) == pytest.approx(np.log(2))
 
 
-@pytest.mark.parametrize("levels", [255, 256])
-def test_nearest_finds_a_copy_and_what_is_a_step_away(mnist, levels, rng):
+def test_nearest_finds_a_copy_and_what_is_a_step_away(mnist):
     pixels = mnist.x_train[:12_000]  # two parts
     chosen = np.array([3, 10_500])
-    x = numpy(data.scale(pixels[chosen], levels))
-    index, distance = quality.nearest(x, pixels, levels)
+    x = quality.scaled(pixels[chosen])
+    index, distance = quality.nearest(x, pixels)
     assert index.tolist() == chosen.tolist() and (distance == 0).all()
     step = np.zeros_like(x)
     step[:, 400] = 0.25
-    index, distance = quality.nearest(x + step, pixels, levels)
+    index, distance = quality.nearest(x + step, pixels)
     assert index.tolist() == chosen.tolist() and np.allclose(distance, 0.25)
 
 
@@ -79,7 +77,7 @@ def test_the_classifier_reads_digits_on_every_backend(mnist, test_digits):
 
 def test_figures_of_digits_and_of_noise(mnist, test_digits, rng):
     test = quality.read(test_digits)[1]
-    x, labels = numpy(data.scale(mnist.x_train[:300])), mnist.y_train[:300]
+    x, labels = quality.scaled(mnist.x_train[:300]), mnist.y_train[:300]
     found = quality.figures(x, test, mnist.x_train[:2000], labels, close=20)
     assert found["nearest"] == 0 and found["as_asked"] > 0.97 and found["confidence"] > 0.97
     assert 2.2 < found["entropy"] <= np.log(10)

@@ -48,7 +48,7 @@ class Moved(keras.utils.PyDataset):
 def main():
     keras.utils.set_random_seed(0)
     source, start = data.load(), time.perf_counter()
-    batches = Moved(keras.ops.convert_to_numpy(data.scale(source.x_train)), source.y_train)
+    batches = Moved(quality.scaled(source.x_train), source.y_train)
     model = quality.build()
     rate = keras.optimizers.schedules.CosineDecay(RATE, EPOCHS * len(batches))
     learner = keras.Model(model.input, model.output[0])
@@ -60,7 +60,7 @@ def main():
         for name, v in checkpoint.named(model).items()
     }
     checkpoint.save(quality.CLASSIFIER, arrays, {"classifier": "MNIST", "epochs": EPOCHS})
-    x = keras.ops.convert_to_numpy(data.scale(source.x_test))
+    x = quality.scaled(source.x_test)
     right = (quality.read(x)[0].argmax(axis=1) == source.y_test).mean()
     print(
         f"{os.path.relpath(quality.CLASSIFIER)}: {100 * right:.2f} % of {len(x):,} test images "

@@ -220,6 +220,7 @@ class Weights:
         from conftest import SMALL
         from test_checkpoint import CONFIGURATION
 
+        import codes
         import nice
         from support import checkpoint
 
@@ -227,15 +228,17 @@ class Weights:
         self.load_file = nice.load_whole
         encoder, _ = nice.build(**SMALL)
         pixels = np.random.default_rng(0).integers(0, 256, (40, SMALL["dim"])).astype("uint8")
-        codes = nice.fit_codes(encoder, 255, pixels, None)
-        arrays = {**checkpoint.named(encoder), **codes.arrays()}
+        arrays = {
+            **checkpoint.named(encoder),
+            **codes.of_pictures(encoder, 255, pixels, None).arrays(),
+        }
         checkpoint.save(self.path, arrays, CONFIGURATION)
         self.content = open(self.path, "rb").read()
 
     def load(self):
-        encoder, _, _, codes = self.load_file(self.path)
+        encoder, _, _, fitted = self.load_file(self.path)
         assert all(np.isfinite(w).all() for w in encoder.get_weights())
-        assert codes is None or len(codes.draw_labels(3, np.random.default_rng(0))) == 3
+        assert fitted is None or len(fitted.draw_labels(3, np.random.default_rng(0))) == 3
 
 
 class State:
