@@ -29,9 +29,11 @@ def named(model):
 def save(path, arrays, configuration):
     """Write `{name: array or variable}` and a configuration (what JSON can hold) to `path`.
 
+    The same arrays give the same bytes, in whatever order they come.
+
     Raises: `UserError` where the file cannot be written; the one before it stays.
     """
-    arrays = {n: np.ascontiguousarray(ops.convert_to_numpy(a)) for n, a in arrays.items()}
+    arrays = {n: np.asarray(ops.convert_to_numpy(a), order="C") for n, a in arrays.items()}
     metadata = {"configuration": json.dumps(configuration)}
     write(path, safetensors.numpy.save(arrays, metadata))
 
@@ -44,16 +46,18 @@ def read(path):
     """
     if not os.path.exists(path):
         raise UserError(f"there is no weights file {path}. Train one with: python nice.py")
-    if os.path.isdir(path):
-        raise UserError(f"{path} is a folder; name the {SUFFIX} file inside it.")
+    if not os.path.isfile(path):  # of a pipe the reader would wait for ever
+        raise UserError(f"{path} is a folder, a pipe or a device; name a {SUFFIX} file.")
     try:
         with safetensors.safe_open(path, "numpy") as file:
             configuration = json.loads((file.metadata() or {})["configuration"])
             arrays = {name: _checked(file.get_tensor(name)) for name in file.keys()}
         if not isinstance(configuration, dict):
             raise ValueError("its configuration is no object")
+    except PermissionError:
+        raise UserError(f"{path} may not be read: no permission.") from None
     except Exception as error:  # the reader, json and NumPy raise nearly anything
-        reason = "no configuration" if isinstance(error, KeyError) else str(error)
+        reason = "no configuration" if isinstance(error, KeyError) else error
         raise UserError(
             f"{path} is not a weights file of this project, or is damaged: {reason}"
         ) from None

@@ -45,7 +45,8 @@ class Number:
         return type(value) in kinds and self._within(value)
 
     def _within(self, value):
-        return math.isfinite(value) and self.low <= value <= self.high and self.above < value
+        finite = abs(value) <= sys.float_info.max  # math.isfinite raises for 10**400
+        return finite and self.low <= value <= self.high and self.above < value
 
     def __call__(self, text):
         try:

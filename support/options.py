@@ -1,6 +1,7 @@
 """Every choice of a training, once: its flag, its range, its default, and its check in a file."""
 
 import os
+import reprlib
 from typing import Any, NamedTuple
 
 from support.cli import SEED, Number, Parser, UserError
@@ -11,6 +12,8 @@ WEIGHTS = os.path.join(HERE, "weights")
 SUFFIX = ".safetensors"
 TRAINED = "nice" + SUFFIX
 TEMPERATURE = 2.8  # of fitted codes: samples as new as test digits, see docs/codes.md
+SHORT = reprlib.Repr()  # one line of whatever a damaged file holds
+SHORT.maxdict = 20
 
 
 class Choice(NamedTuple):
@@ -174,7 +177,8 @@ def check(configuration, held, path):
         and isinstance(configuration.get("schedule", {}), dict)
     )
     if not sound:
-        raise UserError(f"{path} has a configuration this version cannot use: {configuration}")
+        shown = SHORT.repr(configuration)
+        raise UserError(f"{path} has a configuration this version cannot use: {shown}")
     if held != parameter_count(**model):
         raise UserError(
             f"{path} holds {held:,} numbers, its configuration needs {parameter_count(**model):,}."

@@ -2,9 +2,9 @@
 
 A folder of training holds, written in this order after every epoch:
 
-    nice.safetensors   the weights of the best epoch, if this was it
-    nice.state.safetensors     weights, optimizer, noise generator, history and settings of this epoch
-    history.csv       the history, for people
+    nice.safetensors        the weights of the best epoch, if this was it
+    nice.state.safetensors  weights, optimizer, noise generator, history, settings of this epoch
+    history.csv             the history, for people
 
 Each is replaced atomically. Killed in between, a run goes on from the state of
 the epoch before, repeats the epoch bit by bit, and writes the same files again.
@@ -27,7 +27,7 @@ from support import checkpoint, files, pictures
 from support.cli import Stopped, UserError
 from support.options import SUFFIX, TRAINED, decisive
 
-STATE = "nice.state.safetensors"
+STATE = "nice.state" + SUFFIX
 HISTORY = "history.csv"
 PREVIOUS = "nice.previous" + SUFFIX
 
@@ -141,7 +141,7 @@ class Keeper(keras.callbacks.Callback):
             and isinstance(held.get("history"), list)
             and len(held["history"]) > 0
             and all(_is_row(row, i) for i, row in enumerate(held["history"], start=1))
-            and (held["finished"] or "frames" in arrays)
+            and (held["finished"] or _is_film(arrays.get("frames")))
         )
         if not sound:
             raise UserError(f"{self.state} is damaged. Leave --resume out to start anew.")
@@ -281,10 +281,15 @@ def _variables(model):
     return {f"variable_{i}": v for i, v in enumerate(kept)}
 
 
+def _is_film(frames):
+    return frames is not None and frames.dtype == "uint8" and (frames.ndim == 3 or not frames.size)
+
+
 def _is_row(row, epoch):
     return (
         isinstance(row, dict)
         and list(row) == ["epoch", "loss", "val_loss", "learning_rate"]
+        and [type(value) for value in row.values()] == [int, float, float, float]
         and row["epoch"] == epoch
-        and all(type(value) in (int, float) and math.isfinite(value) for value in row.values())
+        and all(map(math.isfinite, list(row.values())[1:]))
     )

@@ -84,8 +84,8 @@ def runs(folder):
 
 
 def assert_same_training(folder, name, other):
-    _, weights = checkpoint.read(str(folder / name / "nice.weights.h5"))
-    _, expected = checkpoint.read(str(folder / other / "nice.weights.h5"))
+    _, weights = checkpoint.read(str(folder / name / "nice.safetensors"))
+    _, expected = checkpoint.read(str(folder / other / "nice.safetensors"))
     for path, array in expected.items():
         assert np.abs(weights[path] - array).max() <= 1e-4 * np.abs(array).max(), path
     rows, expected = history(folder / name), history(folder / other)
@@ -138,7 +138,7 @@ def test_two_processes_train_as_one_and_the_first_writes(folder, runs):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    one, state = folder / "one to processes", "nice.state.h5"
+    one, state = folder / "one to processes", "nice.state.safetensors"
     processes = []
     for i in range(2):
         commands = [
@@ -161,7 +161,7 @@ def test_two_processes_train_as_one_and_the_first_writes(folder, runs):
     assert_same_training(folder, "process 0", "one")
     assert_same_training(folder, one.name, "one")
     assert sorted(os.listdir(folder / "process 0")) == [
-        "history.csv", "loss.png", state, "nice.weights.h5", "samples.png"
+        "history.csv", "loss.png", "nice.safetensors", state, "samples.png"
     ]  # fmt: skip
     assert not (folder / "process 1").exists()
     for code, _, stderr in (first[2], second[2]):

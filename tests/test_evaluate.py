@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from conftest import DIM, SMALL, numpy
 from scipy import stats
 from test_checkpoint import with_model
@@ -24,22 +25,70 @@ def configuration(prior="gaussian", **choices):
     return {**with_model(**choices), "prior": prior, "levels": 256}
 
 
-def reference(weights, x, prior, depth, convention):
+def reference(weights, x, prior, depth, convention, couplings=4, output_activation="relu",
+              shuffle="reverse", seed=0, **_):  # fmt: skip
     """log p(x) in NumPy, float64, from nothing but the article's formulas and a list of weights."""
     weights = [w.astype("float64") for w in weights]
     h = x.astype("float64")
-    for i in range(4):
-        h = h[:, ::-1]
+    for i in range(couplings):
+        drawn = np.random.RandomState(seed + i + 1).permutation(h.shape[1])
+        h = h[:, ::-1] if shuffle == "reverse" else h[:, drawn]
         x1, x2 = h[:, 0::2], h[:, 1::2]
         m = x1
         for j in range(depth + 1):
             kernel, bias = weights[2 * (i * (depth + 1) + j) :][:2]
-            m = np.maximum(m @ kernel + bias, 0)
+            m = m @ kernel + bias
+            if j < depth or output_activation == "relu":
+                m = np.maximum(m, 0)
         x2 = x2 - m if convention == "article" else x2 + m
         h = np.stack([x1, x2], axis=2).reshape(h.shape)
     z = h * np.exp(weights[-1])
     density = {"gaussian": stats.norm, "logistic": stats.logistic}[prior]
     return density.logpdf(z).sum(axis=1) + weights[-1].sum()
+
+
+def alone(path, pixels):
+    """log p of pixels, (N, D) uint8, from a weights file without any of the project's code."""
+    arrays = safetensors.numpy.load_file(path)
+    with safetensors.safe_open(path, "numpy") as file:
+        configuration = json.loads(file.metadata()["configuration"])
+    model = configuration["model"]
+    names = [
+        f"encoder/coupling_{i}/m/dense_{j}/{kind}"
+        for i in range(1, model["couplings"] + 1)
+        for j in range(1, model["depth"] + 2)
+        for kind in ("kernel", "bias")
+    ]
+    weights = [arrays[name] for name in [*names, "encoder/scale/log_scale"]]
+    x = pixels / np.float32(configuration["levels"])
+    return reference(weights, x, configuration["prior"], **model)
+
+
+FORMATS = {
+    "the article's": {},
+    "the paper's": {"convention": "paper", "output_activation": "linear"},
+    "random": {"shuffle": "random", "couplings": 5, "depth": 1},
+}
+
+
+@pytest.mark.parametrize("choices", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_weights_file_says_all_without_the_project(small, tmp_path, rng, choices, dtype):
+    path = str(tmp_path / "w.safetensors")
+    encoder, _ = small(**choices)
+    arrays = {name: numpy(v).astype(dtype) for name, v in checkpoint.named(encoder).items()}
+    checkpoint.save(path, arrays, configuration("logistic", **choices))
+    pixels = rng.integers(0, 256, (20, DIM)).astype("uint8")
+    found = Trained.load(path).log_likelihood(numpy(data.scale(pixels, 256)))
+    assert np.abs(found - alone(path, pixels)).max() <= 1e-3
+
+
+@pytest.mark.parametrize("name", ["pretrained", "paper", "noise-free", "deep"])
+def test_shipped_weights_say_all_without_the_project(name):
+    path = os.path.join(options.WEIGHTS, name + options.SUFFIX)
+    flow, pixels = Trained.load(path), data.load().x_test[:100]
+    error = flow.log_likelihood(flow.scale(pixels)) - alone(path, pixels)
+    assert abs(error.mean()) <= 1e-3 and np.abs(error).max() <= 3e-3  # float32 against float64
 
 
 @pytest.mark.parametrize("convention", ["article", "paper"])
@@ -118,7 +167,7 @@ def test_the_numerical_log_determinant_sees_the_scales(small, x):
 def test_the_script(small, tmp_path, rng, noise):
     choices = {"noise": noise}
     encoder, _ = small(**choices)
-    weights, npz = tmp_path / "w.weights.h5", tmp_path / "data.npz"
+    weights, npz = tmp_path / "w.safetensors", tmp_path / "data.npz"
     checkpoint.save(weights, checkpoint.named(encoder), with_model(**choices))
     x = rng.integers(0, 256, (50, 3, 4)).astype("uint8")
     np.savez(npz, x_train=x, y_train=np.arange(50) % 10, x_test=x[:20], y_test=np.arange(20) % 10)
@@ -207,7 +256,7 @@ def test_samples_of_anything_but_digits_are_refused(digits, small, tmp_path, rng
 
 def test_the_shipped_weights_beat_the_paper():
     """On 1,000 of the test images, one draw of the noise; the paper's figure is 1980.50."""
-    path = os.path.join(options.WEIGHTS, "paper.weights.h5")
+    path = os.path.join(options.WEIGHTS, "paper.safetensors")
     result = evaluate.evaluate(path, repeats=1, limit=1000)
     assert result["is_bound"] and result["test"]["nats"] > 1980.50
     assert result["log_determinant_numerical"] == pytest.approx(result["log_determinant"], abs=0.1)

@@ -311,9 +311,9 @@ def test_labels_stand_beside_their_rows(side):
 
 def test_the_script(small, tmp_path, pixels):
     encoder, _ = small()
-    checkpoint.save(tmp_path / "w.weights.h5", checkpoint.named(encoder), with_model())
+    checkpoint.save(tmp_path / "w.safetensors", checkpoint.named(encoder), with_model())
     np.savez(tmp_path / "data.npz", x_train=pixels.reshape(-1, H, W))
-    flags = ["--weights", "w.weights.h5", "--data", "data.npz", "--output", "out"]
+    flags = ["--weights", "w.safetensors", "--data", "data.npz", "--output", "out"]
     result = script("explore.py", "interpolate", *flags, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert imageio.imread(tmp_path / "out" / "interpolate.png").ndim == 3

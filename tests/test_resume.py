@@ -210,7 +210,7 @@ def test_the_second_run_into_a_folder_is_refused(npz, tmp_path):
 
 
 def test_what_a_killed_run_left_half_written_goes(npz, tmp_path):
-    half = tmp_path / f".nice.state.h5.abc{files.TEMPORARY}"
+    half = tmp_path / f".nice.state.safetensors.abc{files.TEMPORARY}"
     half.write_bytes(b"half")
     other = tmp_path / ".somebody.tmp"
     other.write_bytes(b"else's")

@@ -42,23 +42,23 @@ def trained(tmp_path_factory):
 
 
 def test_train_then_sample(trained):
-    for name in ("nice.weights.h5", "history.csv"):
+    for name in ("nice.safetensors", "history.csv"):
         assert (trained / "out" / name).stat().st_size > 0
     assert imageio.imread(trained / "out" / "samples.png").shape == (15 * 6, 15 * 4)
     assert imageio.imread(trained / "out" / "loss.png").ndim == 3
-    weights = ("--weights", trained / "out" / "nice.weights.h5")
+    weights = ("--weights", trained / "out" / "nice.safetensors")
     images = []
     for flags in ([], ["--seed", 1]):
         flags = [*weights, "--rows", 3, *flags]
         result = script("sample.py", *flags, cwd=trained)
-        assert result.returncode == 0 and "nice.weights.h5" in result.stdout
+        assert result.returncode == 0 and "nice.safetensors" in result.stdout
         images.append(imageio.imread(trained / "samples.png"))
     assert images[0].shape == (18, 12) and images[0].dtype == np.uint8
     assert not np.array_equal(images[0], images[1])
 
 
 def test_samples_stream_into_an_npz_file(trained):
-    weights = ("--weights", trained / "out" / "nice.weights.h5", "--seed", 3)
+    weights = ("--weights", trained / "out" / "nice.safetensors", "--seed", 3)
     flags = [*weights, "--count", 2500, "--output", "many.npz"]
     assert script("sample.py", *flags, cwd=trained).returncode == 0
     with np.load(trained / "many.npz") as file:
@@ -92,7 +92,7 @@ def test_the_time_to_a_loss(trained):
 
 
 def test_shipped_weights_give_digits(tmp_path):
-    weights = os.path.join(ROOT, "weights", "pretrained.weights.h5")
+    weights = os.path.join(ROOT, "weights", "pretrained.safetensors")
     result = script("sample.py", "--weights", weights, "--output", tmp_path / "digits.png")
     assert result.returncode == 0, result.stderr
     image = imageio.imread(tmp_path / "digits.png")
@@ -132,7 +132,7 @@ def test_a_missing_backend_is_one_clear_line(tmp_path):
 
 def test_a_closed_pipe_is_no_failed_file(trained):
     command = [sys.executable, os.path.join(ROOT, "sample.py"), "--count", "30000", "--weights",
-               "out/nice.weights.h5", "--output", "closed.npz"]  # fmt: skip
+               "out/nice.safetensors", "--output", "closed.npz"]  # fmt: skip
     process = subprocess.Popen(
         command, cwd=trained, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -162,19 +162,19 @@ def in_process(name, *arguments):
 
 
 def test_every_bad_input_is_one_clear_line_and_exit_code_2(trained, tmp_path, monkeypatch):
-    good = trained / "out" / "nice.weights.h5"
+    good = trained / "out" / "nice.safetensors"
     whole = good.read_bytes()
-    (tmp_path / "truncated.weights.h5").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "foreign.weights.h5").write_bytes(b"not HDF5")
+    (tmp_path / "truncated.safetensors").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "foreign.safetensors").write_bytes(b"not safetensors")
     np.savez(tmp_path / "nan.npz", x_train=np.full((9, 4, 4), np.nan))
     np.savez(tmp_path / "other.npz", x_train=np.zeros((9, 4, 4), "uint8"))
     np.savez(tmp_path / "odd.npz", x_train=np.zeros((9, 3, 3), "uint8"))
     np.savez(tmp_path / "objects.npz", x_train=np.array([None, {}], dtype=object))
     (tmp_path / "file").write_text("in the way")
     cases = [
-        ("sample.py --weights missing.weights.h5", "no weights file"),
-        ("sample.py --weights truncated.weights.h5", "truncated.weights.h5"),
-        ("sample.py --weights foreign.weights.h5", "foreign.weights.h5"),
+        ("sample.py --weights missing.safetensors", "no weights file"),
+        ("sample.py --weights truncated.safetensors", "truncated.safetensors"),
+        ("sample.py --weights foreign.safetensors", "foreign.safetensors"),
         (f"sample.py --weights {tmp_path}", "is a folder"),
         (f"sample.py --weights {good} --sigma -1", "--sigma"),
         (f"sample.py --weights {good} --sigma nan", "--sigma"),
@@ -182,7 +182,7 @@ def test_every_bad_input_is_one_clear_line_and_exit_code_2(trained, tmp_path, mo
         (f"sample.py --weights {good} --rows 2 --output file/x.png", "could not be written"),
         (f"sample.py --weights {good} --count 9", "--count"),
         (f"sample.py --weights {good} --count 9 --output file/x.npz", "could not be written"),
-        ("evaluate.py --weights missing.weights.h5", "no weights file"),
+        ("evaluate.py --weights missing.safetensors", "no weights file"),
         (f"evaluate.py --weights {good} --draws 0", "--draws"),
         (f"evaluate.py --weights {good} --data odd.npz", "even number"),
         (f"evaluate.py --weights {good} --data other.npz", "16 pixels"),
@@ -206,7 +206,7 @@ def test_every_bad_input_is_one_clear_line_and_exit_code_2(trained, tmp_path, mo
         ("nice.py --data nan.npz", "NaN"),
         ("nice.py --data odd.npz", "even number"),
         ("nice.py --data objects.npz", "pickle"),
-        ("nice.py --data foreign.weights.h5", "not an .npz"),
+        ("nice.py --data foreign.safetensors", "not an .npz"),
         (f"nice.py --data {trained}/data.npz --output file/out", "file/out"),
     ]
 

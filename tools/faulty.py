@@ -1,8 +1,11 @@
 """nice.py with a fault in it: dies by SIGKILL at the n-th call of a function that writes.
 
-python tools/faulty.py FUNCTION N [flags of nice.py]
+python tools/faulty.py create|write|flush|rename N [flags of nice.py]
+
+Bytes are written in two halves, and each half counts as a write.
 """
 
+import io
 import os
 import signal
 import sys
@@ -10,17 +13,28 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from support import cli, options
+from support import cli, files, options
 
 cli.load_keras()
 
-import h5py
-
 import nice
 
+
+class Halves(io.FileIO):
+    """A file that is written in two halves: either can be the last thing a process does."""
+
+    def write(self, content):
+        half = len(content) // 2
+        return self.put(content[:half]) + self.put(content[half:])
+
+    def put(self, content):
+        return super().write(content)
+
+
+files.open = Halves  # in front of the builtin
 POINTS = {
     "create": (tempfile, "mkstemp"),
-    "write": (h5py.Group, "__setitem__"),
+    "write": (Halves, "put"),
     "flush": (os, "fsync"),
     "rename": (os, "replace"),
 }

@@ -9,10 +9,12 @@ functions run a few times in `make test`.
 
 import argparse
 import collections
+import contextlib
 import faulthandler
 import gzip
 import io
 import json
+import math
 import os
 import resource
 import shutil
@@ -24,15 +26,16 @@ import time
 import zipfile
 
 import numpy as np
+from safetensors.numpy import load_file
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
 # ---------------------------------------------------------------------- kills
 
 FLAGS = "--units 16 --depth 2 --couplings 2 --epochs 6 --batch-size 8 --dropout 0.1".split()
-RESULT = ("nice.weights.h5", "history.csv", "loss.png", "samples.png", "training.gif")
-CALLS = {"create": 20, "write": 150, "flush": 40, "rename": 20}  # of one whole run, about
+RESULT = ("nice.safetensors", "history.csv", "loss.png", "samples.png", "training.gif")
+CALLS = {"create": 20, "write": 40, "flush": 40, "rename": 20}  # of one whole run, about
 
 
 def pictures(folder):
@@ -100,12 +103,10 @@ def kills(count, seed=0, report=print):
                 place, killed = kill(command, rng)
                 if killed:
                     places[place] += 1
-                if os.path.exists(os.path.join(output, "nice.weights.h5")):
-                    import h5py
-
-                    h5py.File(os.path.join(output, "nice.weights.h5")).close()  # whole, always
+                if os.path.exists(os.path.join(output, "nice.safetensors")):
+                    load_file(os.path.join(output, "nice.safetensors"))  # whole, always
             finish(command)
-            left = set(os.listdir(output)) - {*RESULT, "nice.state.h5"}
+            left = set(os.listdir(output)) - {*RESULT, "nice.state.safetensors"}
             runs += 1
             if result(output) != expected or left:
                 differing += 1
@@ -116,6 +117,14 @@ def kills(count, seed=0, report=print):
 
 
 # ------------------------------------------------------------------ mutations
+
+
+def mutate_often(content, rng):
+    """Damage bytes once, twice or three times."""
+    other = content
+    for _ in range(rng.integers(1, 4)):
+        content = mutate(content, rng, other) or b"\0"
+    return content
 
 
 def mutate(content, rng, other):
@@ -149,24 +158,87 @@ def mutate(content, rng, other):
     return bytes(content)
 
 
+ODD = [None, True, -1, 0, 1, 2**31, 2**63, 10**400, 0.5, 1e308, math.nan, math.inf, "", "relu",
+       "F64", "I32", "BF16", "\ud800", "x" * 10**5, [], {}, [0, 0], [1, 2**62, 4]]  # fmt: skip
+
+
+def tamper(content, rng):
+    """Damage a safetensors file as somebody would who writes its header anew."""
+    size = 8 + int.from_bytes(content[:8], "little")
+    header, data = json.loads(content[8:size]), bytearray(content[size:])
+    inner = json.loads(header["__metadata__"]["configuration"])
+    places = [(header, key) for key in header] + list(walk(header))
+    if rng.random() < 0.5:
+        places = list(walk(inner))
+
+    def place():
+        return places[rng.integers(len(places))]
+
+    (owner, key), kind = place(), rng.integers(7)
+    if kind == 0:
+        owner[key] = ODD[rng.integers(len(ODD))]
+    elif kind == 1:
+        del owner[key]
+    elif kind == 2:
+        other, name = place()
+        owner[key], other[name] = other[name], owner[key]
+    elif kind == 3 and type(owner[key]) in (int, float):
+        owner[key] += rng.choice([-1, 1, 4, owner[key]]).item()
+    elif kind == 4 and isinstance(owner, dict):
+        owner[str(rng.choice(["", "__metadata__", "codes/means", key + "s"]))] = owner.pop(key)
+    elif kind == 5:  # a tensor more, with or without bytes
+        shape = [[0], [1], [2, 0], []][rng.integers(4)]
+        end = len(data) + 4 * (shape in ([1], []))
+        tensor = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), end]}
+        header[str(rng.choice(["more", "codes/means", "frames"]))] = tensor
+        data += bytes(end - len(data))
+    else:
+        at = 4 * int(rng.integers(len(data) // 4))
+        data[at : at + 4] = np.float32(rng.choice([np.nan, np.inf, 3e38])).tobytes()
+    if "configuration" in (header.get("__metadata__") or {}):
+        header["__metadata__"]["configuration"] = json.dumps(inner)
+    text = json.dumps(header)
+    if rng.random() < 0.1:  # a key twice, or lists in lists in lists
+        first = next(iter(header), "a")
+        again = rng.choice([json.dumps(header.get(first)), "[" * 2000 + "]" * 2000, "[" * 10**5])
+        text = "{" + f"{json.dumps(first)}:{again}," + text[1:]
+    return len(text).to_bytes(8, "little") + text.encode() + data
+
+
+def walk(tree):
+    """All places in a JSON object, as (dictionary or list, key)."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield tree, key
+        if isinstance(value, (dict, list)):
+            yield from walk(value)
+
+
 class Weights:
-    """A weights file, through `nice.load`."""
+    """A weights file, codes and all, through `nice.load_whole`."""
 
     def __init__(self, folder):
+        from conftest import SMALL
+        from test_checkpoint import CONFIGURATION
+
+        import codes
         import nice
         from support import checkpoint
-        from tests.conftest import SMALL
-        from tests.test_checkpoint import CONFIGURATION
 
-        self.path = os.path.join(folder, "flow.weights.h5")
-        self.load_file = nice.load
+        self.path = os.path.join(folder, "flow.safetensors")
+        self.load_file = nice.load_whole
         encoder, _ = nice.build(**SMALL)
-        checkpoint.save(self.path, checkpoint.named(encoder), CONFIGURATION)
+        pixels = np.random.default_rng(0).integers(0, 256, (40, SMALL["dim"])).astype("uint8")
+        arrays = {
+            **checkpoint.named(encoder),
+            **codes.of_pictures(encoder, 255, pixels, None).arrays(),
+        }
+        checkpoint.save(self.path, arrays, CONFIGURATION)
         self.content = open(self.path, "rb").read()
 
     def load(self):
-        encoder, _ = self.load_file(self.path)
+        encoder, _, _, fitted = self.load_file(self.path)
         assert all(np.isfinite(w).all() for w in encoder.get_weights())
+        assert fitted is None or len(fitted.draw_labels(3, np.random.default_rng(0))) == 3
 
 
 class State:
@@ -209,6 +281,18 @@ class State:
         assert all(np.isfinite(v).all() for v in self.values())
         for v, value in zip(resuming._variables(self.model).values(), self.before):
             v.assign(value)
+
+
+class WeightsHeader(Weights):
+    """The same, its header written anew."""
+
+    damage = staticmethod(tamper)
+
+
+class StateHeader(State):
+    """The same, its header written anew."""
+
+    damage = staticmethod(tamper)
 
 
 def check_data(path):
@@ -274,8 +358,10 @@ class Header(Idx):
         check_data(self.folder)
 
 
-TARGETS = {kind.__name__: kind for kind in (Weights, State, Npz, Npy, Idx, Header)}
-SECONDS, MEMORY = 5, 2 * 2**30
+KINDS = (Weights, WeightsHeader, State, StateHeader, Npz, Npy, Idx, Header)
+TARGETS = {kind.__name__: kind for kind in KINDS}
+SECONDS, MEMORY = 5, 2 * 2**30  # of computing; a busy machine may take longer
+HANG = 300  # seconds by the clock
 
 
 def try_one(target, content):
@@ -287,9 +373,9 @@ def try_one(target, content):
 
     with open(target.path, "wb") as file:
         file.write(content)
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
-    faulthandler.dump_traceback_later(2 * SECONDS, exit=True)  # where C code hangs
+    signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    faulthandler.dump_traceback_later(HANG, exit=True)  # where C code hangs
     try:
         target.load()
         return "loaded"
@@ -298,17 +384,14 @@ def try_one(target, content):
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         faulthandler.cancel_dump_traceback_later()
 
 
 def mutation(name, target, index):
     """The index-th mutated file of a kind: always the same one."""
     rng = np.random.default_rng([list(TARGETS).index(name), index])
-    content = target.content
-    for _ in range(rng.integers(1, 4)):
-        content = mutate(content, rng, target.content) or b"\0"
-    return content
+    return getattr(target, "damage", mutate_often)(target.content, rng)
 
 
 def mutations_of(name, first, last, journal):
@@ -318,17 +401,17 @@ def mutations_of(name, first, last, journal):
     cli.load_keras()
 
     with tempfile.TemporaryDirectory() as folder:
-        target = TARGETS[name](folder)
-        assert try_one(target, target.content) == "loaded"  # else nothing would be tested
+        with contextlib.redirect_stdout(io.StringIO()):
+            target = TARGETS[name](folder)
+            assert try_one(target, target.content) == "loaded"  # else nothing would be tested
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY,) * 2)
         with open(journal, "a") as file:
             for index in range(first, last):
                 json.dump([index], file)
                 file.flush()
-                sys.stdout = io.StringIO()
-                outcome = try_one(target, mutation(name, target, index))
-                sys.stdout = sys.__stdout__
+                with contextlib.redirect_stdout(io.StringIO()):
+                    outcome = try_one(target, mutation(name, target, index))
                 file.write(f" {json.dumps(outcome)}\n")
                 file.flush()
 
@@ -342,9 +425,11 @@ def mutations(count, report=print):
         while first < last:
             with tempfile.NamedTemporaryFile("r") as journal:
                 command = [sys.executable, __file__, "worker", name, first, last, journal.name]
-                environment = {**os.environ, "PYTHONPATH": ROOT}
-                code = subprocess.run(list(map(str, command)), env=environment).returncode
-                for line in journal:
+                code = subprocess.run(list(map(str, command))).returncode
+                lines = journal.readlines()
+                if not lines:
+                    raise RuntimeError(f"{name}: the worker tried nothing, exit code {code}")
+                for line in lines:
                     index, _, outcome = line.partition(" ")
                     first = json.loads(index)[0] + 1
                     outcome = json.loads(outcome) if outcome else f"crash, exit code {code}"
