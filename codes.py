@@ -18,12 +18,15 @@ NumPy: a seed draws the same codes on every backend. Shapes: N codes, D dimensio
 
 from typing import NamedTuple
 
+import keras
 import numpy as np
+from keras import ops
 
+from support import data
 from support.cli import UserError
+from support.options import TEMPERATURE
 
 PREFIX = "codes/"  # of the tensors in a weights file
-TEMPERATURE = 2.1  # T: as far from training digits as test digits are, see docs/codes.md
 NUMBERS = 2_000_000  # stored at most: 4 MB in float16
 DIRECTIONS = 21  # R
 QUANTILE = 0.01  # of a group's codes beyond either bound
@@ -55,16 +58,21 @@ class Codes(NamedTuple):
         """Labels as frequent as among the pictures: (count,) int32."""
         return self.labels[rng.choice(len(self.labels), count, p=_sum_to_one(self.shares))]
 
+    def check(self, labels):
+        """`labels` as int32. Raises: `UserError` for one that no group has."""
+        for label in np.setdiff1d(labels, self.labels):
+            has = ", ".join(map(str, self.classes))
+            raise UserError(f"there is no label {label} to draw; there are {has}.")
+        return np.asarray(labels).astype("int32")
+
     def draw(self, labels, rng, temperature=TEMPERATURE):
         """A code for each of `labels`, (N,) -> (N, D) float32. `rng`: NumPy generator.
 
         Raises: `UserError` for a label that no group has.
         """
-        labels, group = np.asarray(labels), np.empty(len(labels), int)
+        labels, group = self.check(labels), np.empty(len(labels), int)
         for label in np.unique(labels):
             of_class = np.flatnonzero(self.labels == label)
-            if not len(of_class):
-                raise UserError(f"there is no class {label}: {', '.join(map(str, self.classes))}.")
             wanted, shares = labels == label, _sum_to_one(self.shares[of_class])
             group[wanted] = rng.choice(of_class, wanted.sum(), p=shares)
         e = rng.standard_normal((len(labels), self.directions.shape[1]), dtype="float32")
@@ -74,33 +82,23 @@ class Codes(NamedTuple):
             z[group == g] = np.clip(drawn, self.low[g], self.high[g])
         return z
 
-    def log_density(self, z, batch_size=2000):
-        """log p(z) of the formula above, in nats: (N, D) -> (N,) float64.
+    def log_density(self, z):
+        """log p(z) of the formula above, constants included, in nats: (N, D) -> (N,) float64.
 
-        With V = directions, A = diag(rest²): det(A + VᵀV) = det A det(I + VA⁻¹Vᵀ), and
-        (A + VᵀV)⁻¹ = A⁻¹ - WᵀW, where W = L⁻¹VA⁻¹ and LLᵀ = I + VA⁻¹Vᵀ.
+        In units of the rest a covariance is I + VᵀV, with the determinant of LLᵀ = I + VVᵀ and
+        the inverse I - Vᵀ(LLᵀ)⁻¹V: nothing of size (D, D).
         """
-        means, V, precision = (
-            a.astype("float64")
-            for a in (self.means, self.directions, self.rest.astype("float64") ** -2)
-        )
-        L = np.linalg.cholesky(np.eye(V.shape[1]) + (V * precision[:, None]) @ V.swapaxes(1, 2))
-        W = np.linalg.solve(L, V * precision[:, None])  # (G, R, D)
-        log_determinants = 2 * np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
-        log_determinants -= np.log(precision).sum(axis=1)
-        constants = -0.5 * (log_determinants + z.shape[1] * np.log(2 * np.pi))
-        constants += np.log(self.shares)  # (G,)
-
-        def density(z):
-            moved = (z @ W.reshape(-1, z.shape[1]).T).reshape(len(z), *V.shape[:2])
-            moved -= (W @ means[..., None])[..., 0]  # (N, G, R): W(z - mean)
-            squares = z**2 @ precision.T - 2 * z @ (means * precision).T
-            squares += (means**2 * precision).sum(axis=1)
-            logs = constants - 0.5 * (squares - (moved**2).sum(axis=2))  # (N, G)
-            return np.logaddexp.reduce(logs, axis=1)
-
-        parts = (z[i : i + batch_size] for i in range(0, len(z), batch_size))
-        return np.concatenate([density(part.astype("float64")) for part in parts])
+        logs = np.empty((len(z), len(self.labels)))
+        groups = zip(self.shares, self.means, self.directions, self.rest.astype("float64"))
+        for g, (share, mean, V, rest) in enumerate(groups):
+            V, centred = V / rest, (z - mean) / rest  # (R, D), (N, D)
+            L = np.linalg.cholesky(np.eye(len(V)) + V @ V.T)
+            squares = (centred**2).sum(axis=1)
+            squares -= (np.linalg.solve(L, V @ centred.T) ** 2).sum(axis=0)
+            log_determinant = 2 * (np.log(np.diag(L)).sum() + np.log(rest).sum())
+            constant = log_determinant + len(rest) * np.log(2 * np.pi)
+            logs[:, g] = np.log(share) - 0.5 * (squares + constant)
+        return np.logaddexp.reduce(logs, axis=1)
 
     def arrays(self):
         """What a weights file holds: `{"codes/…": array}`."""
@@ -135,46 +133,85 @@ def _is_sound(codes, dim):
     )
 
 
+def of_pictures(encoder, levels, pixels, labels, batch_size=1000):
+    """Fit codes to training pictures under the training's noise, with a progress bar.
+
+    They hold a fifth as many numbers as the flow, or `NUMBERS` if that is less.
+
+    Args:
+        encoder, levels: of a trained flow.
+        pixels: (N, D) as `data.load` has them.
+        labels: of these pictures, and of any held out behind them; or None. Labels that are no
+            whole numbers count as none.
+    """
+    labels = np.zeros(len(pixels)) if labels is None else labels[: len(pixels)]
+    if not _are_whole(labels):
+        print("labels that are no whole numbers: the codes are fitted without classes")
+        labels = np.zeros(len(pixels))
+    classes = len(np.unique(labels))
+    bar = keras.utils.Progbar(-(-len(pixels) // batch_size) + classes, unit_name="part")
+    rng, z = np.random.default_rng(0), np.empty(pixels.shape, "float32")
+    for start in range(0, len(pixels), batch_size):
+        x = ops.convert_to_numpy(data.scale(pixels[start : start + batch_size], levels))
+        if encoder.noise:
+            x = x + encoder.noise.draw(x.shape, rng)
+        z[start : start + batch_size] = ops.convert_to_numpy(encoder(x))
+        bar.add(1)
+    sigma = ops.convert_to_numpy(ops.exp(-encoder.flow[-1].log_scale))  # (16)
+    numbers = min(NUMBERS, encoder.count_params() // 5)
+    return fit(z, labels, sigma, numbers, done=lambda: bar.add(1))
+
+
 def fit(z, labels=None, sigma=1.0, numbers=NUMBERS, seed=0, done=lambda: None):
     """Fit codes, those of training pictures with the training's noise.
 
     Args:
         z: (N, D).
-        labels: (N,) whole numbers, or None: all of one class, 0.
+        labels: (N,) whole numbers; None for one class, 0.
         sigma: (D,), what a step in each dimension counts in k-means: (16)'s σ = 1/s, by
             which h = σz has the picture's distances. The directions are those of z itself.
         numbers: how many the codes may hold: it decides how many groups a class gets.
         seed: of k-means.
         done: called after every class.
-
-    Raises: `UserError` for labels that are no whole numbers.
     """
-    labels = np.zeros(len(z), "int32") if labels is None else _whole(labels)
+    labels = np.zeros(len(z), "int32") if labels is None else np.asarray(labels).astype("int32")
     classes, D = np.unique(labels), z.shape[1]
     most = max(1, numbers // (len(classes) * (DIRECTIONS + len(Codes._fields) - 3) * D))
     rng, spread, groups = np.random.default_rng(seed), z.var(axis=0), []
     for label in classes:
         members = z[labels == label]
         group = _k_means(members * sigma, most, 2 * DIRECTIONS, rng)
-        groups += [_gaussian(label, members[group == g], len(z), spread) for g in np.unique(group)]
+        groups += [
+            _gaussian(label, members[group == g], len(z), spread, rng) for g in np.unique(group)
+        ]
         done()
     return Codes(*(np.stack(arrays) for arrays in zip(*groups)))
 
 
-def _gaussian(label, z, count, spread):
+def _gaussian(label, z, count, spread, rng):
     """The group of codes z, (n, D), among `count` codes of variance `spread`."""
-    n, D = z.shape
-    mean, shape = z.mean(axis=0), (min(n, D), D)
-    _, widths, axes = np.linalg.svd(z - mean, full_matrices=False)
-    V = np.zeros((DIRECTIONS, D), "float32")
-    R = min(DIRECTIONS, *shape)
-    V[:R] = axes[:R] * widths[:R, None] / n**0.5
+    n, mean = len(z), z.mean(axis=0)
+    V = np.zeros((DIRECTIONS, len(mean)), "float32")
+    widest = _principal(z - mean, DIRECTIONS, rng)
+    V[: len(widest)] = widest
     rest = np.maximum(z.var(axis=0) - (V**2).sum(axis=0), 0)
     rest = (n * rest + spread) / (n + 1)  # as if one more code lay anywhere: never 0
     rest = np.maximum(rest**0.5, FLOOR)
     low, high = np.quantile(z, [QUANTILE, 1 - QUANTILE], axis=0)
     arrays = (n / count, mean, V, rest, low, high)
     return np.int32(label), *(np.asarray(a, "float32") for a in arrays)
+
+
+def _principal(x, R, rng, steps=8):
+    """PCA of centred rows x, (n, D): at most R directions times their standard deviations.
+
+    By orthogonal iteration on a few more, for a whole SVD takes minutes over all groups.
+    """
+    Q = rng.standard_normal((x.shape[1], min(R + 10, x.shape[1])), dtype="float32")
+    for _ in range(steps):
+        Q, _ = np.linalg.qr(x.T @ (x @ Q))
+    _, widths, axes = np.linalg.svd(x @ Q, full_matrices=False)
+    return (axes @ Q.T * widths[:, None] / len(x) ** 0.5)[:R]
 
 
 def _k_means(x, k, least, rng, steps=20):
@@ -197,13 +234,11 @@ def _nearest(x, centres):
     return ((centres**2).sum(axis=1) - 2 * x @ centres.T).argmin(axis=1)
 
 
-def _whole(labels):
-    """Labels as int32. Raises: `UserError` where they are something else."""
-    labels = np.asarray(labels)
-    whole = labels.astype("int32") if labels.dtype.kind in "iufb" else None
-    if whole is None or not (whole == labels).all():
-        raise UserError("labels must be whole numbers for codes of each class.")
-    return whole
+def _are_whole(labels):
+    limits = np.iinfo("int32")
+    return labels.dtype.kind in "iufb" and all(
+        limits.min <= label <= limits.max and label == int(label) for label in np.unique(labels)
+    )
 
 
 def _sum_to_one(shares):

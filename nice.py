@@ -20,7 +20,6 @@ from support import cli, options
 if __name__ == "__main__":
     args = cli.start(options.training)  # before Keras, so that --help is answered at once
 
-import os
 import sys
 
 import keras
@@ -242,7 +241,7 @@ def train(args):
                     validation_batch_size=on.part_size(1000),
                     verbose="auto" if sys.stdout.isatty() else 2)  # fmt: skip
         if on.first:
-            leave_pictures(keeper)
+            leave(keeper, x, source.y_train)
             keeper.finish()
 
 
@@ -263,37 +262,14 @@ def fit(encoder, x, args, on=devices.ONE, first_epoch=0, **choices):
     )
 
 
-def leave_pictures(keeper):
-    """loss.png of the history, samples.png from the best weights, training.gif of any frames."""
-    best, names = keeper.best, ("loss.png", "samples.png", "training.gif")
-    print(f"best validation loss {best['val_loss']:.2f} at epoch {best['epoch']}: {keeper.weights}")
-    curve, grid, film = (os.path.join(keeper.args.output, name) for name in names)
-    pictures.save(curve, pictures.loss_curve(keeper.history))
-    _, decoder, configuration = load_with_configuration(keeper.weights)
-    x = sample(decoder, configuration, 15 * 15)
-    pictures.save(grid, pictures.tile(x, configuration["picture"]))
-    if keeper.frames:
-        pictures.save_film(film, keeper.frames)
-    print(f"pictures: {curve}, {grid}" + f", {film}" * bool(keeper.frames))
-
-
-def fit_codes(encoder, levels, pixels, labels, batch_size=1000):
-    """Fit codes.py's density to training pictures, uint8 (N, D), under the training noise.
-
-    Raises: `UserError` for labels that are no whole numbers.
-    """
-    rng, z = np.random.default_rng(0), []
-    classes = 1 if labels is None else len(np.unique(labels))
-    bar = keras.utils.Progbar(-(-len(pixels) // batch_size) + classes, unit_name="part")
-    for start in range(0, len(pixels), batch_size):
-        x = ops.convert_to_numpy(data.scale(pixels[start : start + batch_size], levels))
-        if encoder.noise:
-            x = x + encoder.noise.draw(x.shape, rng)
-        z.append(ops.convert_to_numpy(encoder.predict_on_batch(x)))
-        bar.add(1)
-    sigma = ops.convert_to_numpy(ops.exp(-encoder.flow[-1].log_scale))  # (16)
-    numbers = min(codes.NUMBERS, encoder.count_params() // 5)
-    return codes.fit(np.concatenate(z), labels, sigma, numbers, done=lambda: bar.add(1))
+def leave(keeper, x, labels):
+    """With the best weights: fitted codes into their file, see codes.py, and the pictures."""
+    encoder, decoder, configuration = load_with_configuration(keeper.weights)
+    fitted = codes.of_pictures(encoder, configuration["levels"], x, labels)
+    arrays = {**checkpoint.named(encoder), **fitted.arrays()}
+    checkpoint.save(keeper.weights, arrays, configuration)
+    grid = sample(decoder, configuration, 15 * 15)
+    keeper.leave_pictures(pictures.tile(grid, configuration["picture"]))
 
 
 def load(path):

@@ -5,6 +5,7 @@ import os
 import numpy as np
 from keras import ops
 
+import codes
 import nice
 from layers import Shuffle
 from support import data, pictures
@@ -14,15 +15,15 @@ class Trained:
     """A flow and what its file says of it.
 
     Args:
-        encoder, decoder, configuration, codes: see `nice.load_whole`.
+        encoder, decoder, configuration, fitted: see `nice.load_whole`.
         name: what to call it in captions.
     """
 
-    def __init__(self, encoder, decoder, configuration, codes=None, name=""):
+    def __init__(self, encoder, decoder, configuration, fitted=None, name=""):
         self.encoder, self.decoder, self.configuration = encoder, decoder, configuration
         self.picture, self.levels = configuration["picture"], configuration["levels"]
         self.prior, self.dim = nice.PRIORS[configuration["prior"]], configuration["model"]["dim"]
-        self.codes, self.name = codes, name
+        self.codes, self.name = fitted, name
 
     @classmethod
     def load(cls, weights):
@@ -34,7 +35,8 @@ class Trained:
         if self.codes is None:
             print(f"these weights carry no fitted codes: fitting them to {source}")
             found = data.load(source, self.dim)
-            self.codes = nice.fit_codes(self.encoder, self.levels, found.x_train, found.y_train)
+            part = found.x_train, found.y_train
+            self.codes = codes.of_pictures(self.encoder, self.levels, *part)
         return self.codes
 
     def scale(self, pixels):
@@ -53,6 +55,10 @@ class Trained:
     def decode(self, z):
         """Codes (N, D) -> pictures (N, D), not yet clipped."""
         return self.decoder.predict(np.asarray(z, "float32"), batch_size=1000, verbose=0)
+
+    def pictures(self, z):
+        """Codes (N, D) -> pictures (N, D) in [0, 1], clipped as the article does."""
+        return np.clip(self.decode(z) * (self.levels / 255), 0, 1)
 
     def draw(self, count, sigma, seed):
         """`count` codes from the prior, at temperature sigma."""

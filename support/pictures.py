@@ -131,8 +131,11 @@ def save_film(path, frames):
     save_gif(path, [*frames, *frames[-1:] * 4], seconds=0.5)
 
 
-def save_npz(path, parts, count, picture):
-    """Write a stream of (n, D) pictures as one array `samples`, uint8 (count, H, W), atomically."""
+def save_npz(path, parts, count, picture, **others):
+    """Write a stream of (n, D) pictures as one array `samples`, uint8 (count, H, W), atomically.
+
+    `others` are small arrays to write beside it.
+    """
     with atomic(path) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
             with file.open("samples.npy", "w", force_zip64=True) as member:
@@ -140,3 +143,6 @@ def save_npz(path, parts, count, picture):
                 np.lib.format.write_array_header_1_0(member, header)
                 for part in parts:
                     member.write(to_bytes(part).tobytes())
+            for name, array in others.items():
+                with file.open(name + ".npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array)

@@ -23,7 +23,7 @@ import sys
 import keras
 import numpy as np
 
-from support import checkpoint, files
+from support import checkpoint, files, pictures
 from support.cli import Stopped, UserError
 from support.options import SUFFIX, TRAINED, decisive
 
@@ -188,6 +188,18 @@ class Keeper(keras.callbacks.Callback):
             checkpoint.save(self.weights, checkpoint.named(self.model), best)
         self._write_state({**_variables(self.model), "frames": np.array(self.frames, "uint8")})
         self._write_history()
+
+    def leave_pictures(self, grid):
+        """loss.png of the history, samples.png of the `grid`, training.gif of any frames."""
+        names = ("loss.png", "samples.png", "training.gif")
+        curve, samples, film = (os.path.join(self.args.output, name) for name in names)
+        row = f"{self.best['val_loss']:.2f} at epoch {self.best['epoch']}"
+        print(f"best validation loss {row}: {self.weights}")
+        pictures.save(curve, pictures.loss_curve(self.history))
+        pictures.save(samples, grid)
+        if self.frames:
+            pictures.save_film(film, self.frames)
+        print(f"pictures: {curve}, {samples}" + f", {film}" * bool(self.frames))
 
     def finish(self):
         """Say that all is done. What only resuming needs goes: 230 MB at full size."""

@@ -1,0 +1,61 @@
+"""Write a weights file as it is shipped: float16, with fitted codes.
+
+    python tools/ship.py weights/nice.safetensors weights/pretrained.safetensors
+
+Codes that the source carries are kept; where it has none, they are fitted to --data, with which
+the flow was trained. Source and output may be one file.
+"""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from support import cli, options
+
+
+def parse():
+    parser = cli.Parser("Write a weights file as it is shipped: float16, with fitted codes.")
+    parser.add_argument("source", help="weights file")
+    parser.add_argument("output", help="weights file to write")
+    options.add_places(parser, "data")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    args = cli.start(parse)
+
+import numpy as np
+from keras import ops
+
+from support import checkpoint
+from support.cli import UserError
+from trained import Trained
+
+
+def half(name, array):
+    """float32 -> float16, but for the shares of codes, which sum to 1.
+
+    Raises: `UserError` for numbers that float16 cannot hold.
+    """
+    array = ops.convert_to_numpy(array)
+    if array.dtype != np.float32 or name == "codes/shares":
+        return array
+    if np.abs(array).max(initial=0) > np.finfo("float16").max:
+        raise UserError(f"{name} has numbers too large for float16.")
+    return array.astype("float16")
+
+
+def main(args):
+    flow = Trained.load(args.source)
+    arrays = {**checkpoint.named(flow.encoder), **flow.fitted(args.data).arrays()}
+    arrays = {name: half(name, array) for name, array in arrays.items()}
+    checkpoint.save(args.output, arrays, flow.configuration)
+    groups, classes = len(flow.codes.labels), len(flow.codes.classes)
+    stored = sum(arrays[name].nbytes for name in flow.codes.arrays())
+    print(f"codes: {groups} groups of {classes} classes, {stored / 1e6:.2f} MB")
+    print(f"{args.output}: {os.path.getsize(args.output) / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    cli.run(main, args)
