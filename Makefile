@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
+BESIDES = --ignore tests/test_scripts.py --ignore tests/test_crashes.py --ignore tests/test_notebook.py
 
-.PHONY: train sample test test-torch lint soak clean
+.PHONY: train sample notebook test test-torch lint soak clean
 
 train: $(VENV)/.run  ## train on MNIST, 20 epochs, into weights/
 	$(RUN) nice.py
@@ -11,13 +12,16 @@ train: $(VENV)/.run  ## train on MNIST, 20 epochs, into weights/
 sample: $(VENV)/.run  ## digits at once, from the shipped weights or your own
 	$(RUN) sample.py
 
-test: $(VENV)/.test  ## every test on TensorFlow; all but the processes' on JAX
+notebook: $(VENV)/.test  ## run nice.ipynb from its first cell to its last, and keep the outputs in it
+	KERAS_BACKEND=tensorflow $(RUN) tools/execute.py
+
+test: $(VENV)/.test  ## every test on TensorFlow; all but the processes' and the notebook's on JAX
 	KERAS_BACKEND=tensorflow $(RUN) -m pytest -q -n 2
-	KERAS_BACKEND=jax $(RUN) -m pytest -q -n 2 --ignore tests/test_scripts.py --ignore tests/test_crashes.py
+	KERAS_BACKEND=jax $(RUN) -m pytest -q -n 2 $(BESIDES)
 
 test-torch: $(VENV)/.test  ## the same on PyTorch, which it installs
 	$(RUN) -m pip install --quiet "torch>=2.4,<3"
-	KERAS_BACKEND=torch $(RUN) -m pytest -q -n 2 --ignore tests/test_scripts.py --ignore tests/test_crashes.py
+	KERAS_BACKEND=torch $(RUN) -m pytest -q -n 2 $(BESIDES)
 
 lint: $(VENV)/.test  ## what the code should look like
 	$(RUN) -m ruff check .
