@@ -38,28 +38,9 @@ if __name__ == "__main__":
 
 import keras
 import numpy as np
-from keras import ops
 
-import nice
 from support import data, files
-
-
-def log_likelihood(encoder, configuration, x, batch_size=1000):
-    """Exact log p(x) in nats, of pictures as they are: (N, D) float32 -> (N,) float64."""
-    z = encoder.predict(x, batch_size=min(batch_size, len(x)), verbose=0)
-    return nice.PRIORS[configuration["prior"]].log_density(z) + log_determinant(encoder)
-
-
-def log_determinant(encoder):
-    """log|det ∂z/∂x| in nats, a plain number."""
-    return float(ops.convert_to_numpy(encoder.log_determinant()))
-
-
-def noise(layer, shape, rng):
-    """The noise of a `layers.Noise`, drawn in NumPy: the same on every backend. float32."""
-    if layer.bounds:
-        return rng.uniform(*layer.bounds, shape).astype("float32")
-    return (layer.width * rng.standard_normal(shape)).astype("float32")
+from trained import Trained
 
 
 def bits_per_dimension(nats, dim, levels):
@@ -74,7 +55,7 @@ def is_bound(configuration):
     return bool(fills and model["noise_kind"] in ("negative", "positive"))
 
 
-def noisy(encoder, configuration, x, repeats, draws, seed, bar=None):
+def noisy(flow, x, repeats, draws, seed, bar=None):
     """log p under noise, of every picture.
 
     Returns: `(nats, tight)`: (repeats, N), one independent draw of the noise a
@@ -83,8 +64,7 @@ def noisy(encoder, configuration, x, repeats, draws, seed, bar=None):
     rng = np.random.default_rng(seed)
     rows, tight = [], np.full(len(x), -np.inf)
     for i in range(max(repeats, draws)):
-        drawn = noise(encoder.noise, x.shape, rng) if encoder.noise else 0
-        nats = log_likelihood(encoder, configuration, x + drawn)
+        nats = flow.log_likelihood(x + flow.noise(x.shape, rng))
         if i < repeats:
             rows.append(nats)
         if i < draws:
@@ -94,16 +74,16 @@ def noisy(encoder, configuration, x, repeats, draws, seed, bar=None):
     return np.stack(rows), tight - np.log(draws) if draws > 1 else None
 
 
-def round_trip(encoder, decoder, x):
+def round_trip(flow, x):
     """Largest and mean |decoder(encoder(x)) - x|, in units of the pixel range."""
-    error = np.abs(ops.convert_to_numpy(decoder(encoder(x))) - x)
+    error = np.abs(flow.decode(flow.encode(x)) - x)
     return {"max": float(error.max()), "mean": float(error.mean())}
 
 
-def numerical_log_determinant(encoder, x, step=1e-3):
+def numerical_log_determinant(flow, x, step=1e-3):
     """log|det| of the encoder's Jacobian at one picture (D,), by central differences."""
     shifts = step * np.eye(len(x), dtype="float32")
-    ahead, behind = (encoder.predict(x + s, batch_size=1000, verbose=0) for s in (shifts, -shifts))
+    ahead, behind = (flow.encode(x + s) for s in (shifts, -shifts))
     return float(np.linalg.slogdet((ahead - behind).astype("float64") / (2 * step))[1])
 
 
@@ -118,14 +98,14 @@ def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, se
         limit: at most this many test, and as many training, pictures.
         seed: of the noise.
     """
-    encoder, decoder, configuration = nice.load_with_configuration(weights)
-    model, levels = configuration["model"], configuration["levels"]
+    flow = Trained.load(weights)
+    configuration, model = flow.configuration, flow.configuration["model"]
     found = data.load(source, model["dim"])
     parts = {"test": (found.x_test, found.y_test), "train": (found.x_train, found.y_train)}
     parts = {name: part for name, part in parts.items() if part[0] is not None}
     if not model["noise"]:
         repeats = draws = 1  # nothing to draw
-    constant = model["dim"] * nice.PRIORS[configuration["prior"]].constant
+    constant = flow.dim * flow.prior.constant
     result = {
         "weights": weights,
         "data": source,
@@ -140,9 +120,9 @@ def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, se
     bar = keras.utils.Progbar(sum(max(p) + 1 for p in plan.values()), unit_name="pass")
     for name, (tries, k) in plan.items():
         pixels, labels = (part if part is None else part[:limit] for part in parts[name])
-        x = ops.convert_to_numpy(data.scale(pixels, levels))
-        nats, tight = noisy(encoder, configuration, x, tries, k, seed, bar)
-        clean = log_likelihood(encoder, configuration, x)
+        x = flow.scale(pixels)
+        nats, tight = noisy(flow, x, tries, k, seed, bar)
+        clean = flow.log_likelihood(x)
         bar.add(1)
         means = nats.mean(axis=1)
         result[name] = {
@@ -158,10 +138,10 @@ def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, se
         if labels is not None:
             classes = {str(c): float(nats[:, labels == c].mean()) for c in np.unique(labels)}
             result[name]["classes"] = classes
-    x = ops.convert_to_numpy(data.scale(parts[first][0][:1000], levels))
-    result["round_trip"] = round_trip(encoder, decoder, x)
-    result["log_determinant"] = log_determinant(encoder)
-    result["log_determinant_numerical"] = numerical_log_determinant(encoder, x[0])
+    x = flow.scale(parts[first][0][:1000])
+    result["round_trip"] = round_trip(flow, x)
+    result["log_determinant"] = flow.log_determinant()
+    result["log_determinant_numerical"] = numerical_log_determinant(flow, x[0])
     return result
 
 
@@ -205,7 +185,6 @@ def table(result):
 
 
 def main(args):
-    print(f"weights: {args.weights}")
     result = evaluate(args.weights, args.data, args.repeats, args.draws, args.limit, args.seed)
     print(table(result))
     if args.json:

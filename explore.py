@@ -35,68 +35,11 @@ if __name__ == "__main__":
 
 import keras
 import numpy as np
-from keras import ops
 
-import evaluate
 import nice
-from layers import Shuffle
 from support import data, files, inpainting, pictures
 from support.cli import UserError
-
-MARGIN = {"margin": 2, "background": 0.25}
-
-
-class Trained:
-    """A trained flow over NumPy arrays: what the pictures below need of it."""
-
-    def __init__(self, encoder, decoder, configuration, name=""):
-        self.encoder, self.decoder, self.configuration = encoder, decoder, configuration
-        self.picture, self.levels = configuration["picture"], configuration["levels"]
-        self.prior, self.dim = nice.PRIORS[configuration["prior"]], configuration["model"]["dim"]
-        self.name = name
-
-    @classmethod
-    def load(cls, weights):
-        print(f"weights: {weights}")
-        return cls(*nice.load_with_configuration(weights), os.path.basename(weights))
-
-    def scale(self, pixels):
-        """uint8 (N, D) -> float32 (N, D) in [0, 1], as in training."""
-        return ops.convert_to_numpy(data.scale(pixels, self.levels))
-
-    def encode(self, x):
-        """Pictures (N, D) -> codes (N, D), without noise."""
-        return self.encoder.predict(x, batch_size=1000, verbose=0)
-
-    def decode(self, z):
-        """Codes (N, D) -> pictures (N, D), not yet clipped."""
-        return self.decoder.predict(np.asarray(z, "float32"), batch_size=1000, verbose=0)
-
-    def draw(self, count, sigma, seed):
-        """`count` codes from the prior, at temperature sigma."""
-        return nice.draw(self.configuration["prior"], (count, self.dim), sigma, seed)
-
-    def log_likelihood(self, x):
-        """log p(x) in nats, (N, D) -> (N,)."""
-        return evaluate.log_likelihood(self.encoder, self.configuration, x)
-
-    def sigma(self):
-        """(16): σ_i = 1/s_i = exp(-log_scale_i), (D,), in units of the pixel range."""
-        return np.exp(-ops.convert_to_numpy(self.encoder.flow[-1].log_scale))[0]
-
-    def pixel_sigma(self):
-        """σ of each pixel, (D,): the dimension that the shuffles take it to."""
-        pixel = np.arange(self.dim)[None]
-        for layer in self.encoder.flow:
-            if isinstance(layer, Shuffle):
-                pixel = ops.convert_to_numpy(layer(pixel))
-        sigma = np.empty(self.dim, "float32")
-        sigma[pixel[0].astype(int)] = self.sigma()
-        return sigma
-
-    def tile(self, x, columns, factor=2):
-        return pictures.enlarge(pictures.tile(x, self.picture, columns, **MARGIN), factor)
-
+from trained import Trained
 
 # --------------------------------------------------------------- the pictures
 

@@ -67,6 +67,12 @@ class Noise(keras.layers.Layer):
             return x + keras.random.uniform(shape, *self.bounds, **options)
         return x + keras.random.normal(shape, 0.0, self.width, **options)
 
+    def draw(self, shape, rng):
+        """The noise alone, of a NumPy generator: the same on every backend. float32."""
+        if self.bounds:
+            return rng.uniform(*self.bounds, shape).astype("float32")
+        return (self.width * rng.standard_normal(shape)).astype("float32")
+
     def get_config(self):
         return {**super().get_config(), "width": self.width, "kind": self.kind, "seed": self.seed}
 

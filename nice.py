@@ -27,6 +27,7 @@ import keras
 import numpy as np
 from keras import ops
 
+import codes
 from layers import Concat, Couple, Noise, Scale, Shuffle, Split, register
 
 # --------------------------------------------------- the flow: (10), crossed as in (13)
@@ -276,6 +277,25 @@ def leave_pictures(keeper):
     print(f"pictures: {curve}, {grid}" + f", {film}" * bool(keeper.frames))
 
 
+def fit_codes(encoder, levels, pixels, labels, batch_size=1000):
+    """Fit codes.py's density to training pictures, uint8 (N, D), under the training noise.
+
+    Raises: `UserError` for labels that are no whole numbers.
+    """
+    rng, z = np.random.default_rng(0), []
+    classes = 1 if labels is None else len(np.unique(labels))
+    bar = keras.utils.Progbar(-(-len(pixels) // batch_size) + classes, unit_name="part")
+    for start in range(0, len(pixels), batch_size):
+        x = ops.convert_to_numpy(data.scale(pixels[start : start + batch_size], levels))
+        if encoder.noise:
+            x = x + encoder.noise.draw(x.shape, rng)
+        z.append(ops.convert_to_numpy(encoder.predict_on_batch(x)))
+        bar.add(1)
+    sigma = ops.convert_to_numpy(ops.exp(-encoder.flow[-1].log_scale))  # (16)
+    numbers = min(codes.NUMBERS, encoder.count_params() // 5)
+    return codes.fit(np.concatenate(z), labels, sigma, numbers, done=lambda: bar.add(1))
+
+
 def load(path):
     """Load a weights file: the pair of `build`, with the weights in place.
 
@@ -286,11 +306,17 @@ def load(path):
 
 def load_with_configuration(path):
     """Like `load`: `(encoder, decoder, configuration)`."""
+    return load_whole(path)[:3]
+
+
+def load_whole(path):
+    """Like `load`: `(encoder, decoder, configuration, codes)`, see `codes.of`."""
     configuration, arrays = checkpoint.read(path)
-    held = sum(array.size for array in arrays.values())
-    encoder, decoder = build(**options.check(configuration, held, path))
-    checkpoint.assign(checkpoint.named(encoder), arrays, path)
-    return encoder, decoder, configuration
+    own = {name: a for name, a in arrays.items() if not name.startswith(codes.PREFIX)}
+    model = options.check(configuration, sum(array.size for array in own.values()), path)
+    encoder, decoder = build(**model)
+    checkpoint.assign(checkpoint.named(encoder), own, path)
+    return encoder, decoder, configuration, codes.of(arrays, model["dim"], path)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from test_scripts import script
 import evaluate
 import nice
 from support import checkpoint, data, options
+from trained import Trained
 
 WIDTH = 1 / 256
 
@@ -42,8 +43,8 @@ def reference(weights, x, prior, depth, convention):
 @pytest.mark.parametrize("convention", ["article", "paper"])
 @pytest.mark.parametrize("prior", ["gaussian", "logistic"])
 def test_log_likelihood_is_that_of_an_independent_computation(small, x, prior, convention):
-    encoder, _ = small(convention=convention)
-    found = evaluate.log_likelihood(encoder, configuration(prior), x, batch_size=20)
+    encoder, decoder = small(convention=convention)
+    found = Trained(encoder, decoder, configuration(prior)).log_likelihood(x)
     expected = reference(encoder.get_weights(), x, prior, SMALL["depth"], convention)
     assert np.abs(found - expected).max() <= 1e-3
 
@@ -59,7 +60,8 @@ def identity(log_scale, **choices):
 def test_dequantization_bounds_approach_the_closed_form_from_below():
     """Whole numbers k under a density p: P(k) = F((k+1)/256) - F(k/256), exactly."""
     log_scale = 5.0  # a standard deviation of 1.7 levels: the density varies within a level
-    encoder, _ = identity(log_scale)
+    choices = {"noise": WIDTH, "noise_kind": "positive"}
+    flow = Trained(*identity(log_scale), configuration(**choices))
     k = np.random.default_rng(0).integers(0, 4, (200, DIM)).astype("uint8")
     scale = np.exp(-log_scale)
     cdf = stats.norm(scale=scale).cdf
@@ -68,9 +70,7 @@ def test_dequantization_bounds_approach_the_closed_form_from_below():
     cells = DIM * np.log(256)  # a density of 1 on the [0, 1] scale is 1/256 a level
 
     def bound(draws):
-        nats, tight = evaluate.noisy(
-            encoder, configuration(noise=WIDTH, noise_kind="positive"), x, 20, draws, 0
-        )
+        nats, tight = evaluate.noisy(flow, x, 20, draws, 0)
         return nats.mean() - cells, None if tight is None else tight.mean() - cells
 
     plain, _ = bound(1)
@@ -107,9 +107,9 @@ def test_only_noise_from_level_to_level_gives_a_bound(choices, levels, expected)
 
 
 def test_the_numerical_log_determinant_sees_the_scales(small, x):
-    encoder, _ = small()
-    expected = float(numpy(encoder.weights[-1]).sum())
-    assert evaluate.numerical_log_determinant(encoder, x[0]) == pytest.approx(expected, abs=0.02)
+    flow = Trained(*small(), with_model())
+    expected = float(numpy(flow.encoder.weights[-1]).sum())
+    assert evaluate.numerical_log_determinant(flow, x[0]) == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.0])

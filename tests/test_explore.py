@@ -9,13 +9,14 @@ from test_scripts import script
 
 import explore
 from support import checkpoint, data, inpainting, pictures
+from trained import Trained
 
 H, W = 3, 4
 
 
 @pytest.fixture
 def flow(small):
-    return explore.Trained(*small(), with_model())
+    return Trained(*small(), with_model())
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_spectrum_counts_the_collapsed(flow, monkeypatch):
     ],
 )
 def test_noise_floor_knows_what_the_couplings_can_centre(small, choices, centred):
-    flow = explore.Trained(*small(**choices), with_model(**choices))
+    flow = Trained(*small(**choices), with_model(**choices))
     assert explore.noise_floor(flow) == pytest.approx(0.01 / (12 if centred else 3) ** 0.5)
 
 
@@ -118,7 +119,7 @@ def test_pixel_sigma_follows_the_shuffles(small, couplings, shuffle):
     encoder, decoder = small(**choices)
     for v in encoder.weights[:-1]:
         v.assign(np.zeros(v.shape))
-    flow = explore.Trained(encoder, decoder, with_model(**choices))
+    flow = Trained(encoder, decoder, with_model(**choices))
     z = flow.encode(np.eye(DIM, dtype="float32"))  # row: pixel; its one entry: 1/σ
     assert np.allclose(z.max(axis=1), 1 / flow.pixel_sigma(), rtol=1e-5)
 
@@ -132,7 +133,7 @@ def test_noise_says_how_both_were_trained(flow, small, drawn, monkeypatch):
     for own, others, same in ((known, known, True), (known, unknown, False),
                               (unknown, unknown, False)):  # fmt: skip
         flow.configuration = {**with_model(), **own}
-        without = explore.Trained(*small(noise=0), {**with_model(noise=0), **others})
+        without = Trained(*small(noise=0), {**with_model(noise=0), **others})
         image = explore.noise(flow, without)
         assert shows(image, drawn[-1])
         assert ("Only the noise differs." in captions[-1]) == same
