@@ -1,9 +1,10 @@
 # Each target makes what it needs, from a bare Python 3.10-3.13 on.
 PYTHON ?= python3
 VENV ?= .venv
+PORT ?= 8000
 RUN = $(VENV)/bin/python
 
-.PHONY: train sample test test-torch lint soak clean
+.PHONY: train sample play test test-torch lint soak clean
 
 train: $(VENV)/.run  ## train on MNIST, 20 epochs, into weights/
 	$(RUN) nice.py
@@ -11,13 +12,17 @@ train: $(VENV)/.run  ## train on MNIST, 20 epochs, into weights/
 sample: $(VENV)/.run  ## digits at once, from the shipped weights or your own
 	$(RUN) sample.py
 
+play:  ## the page to play with, at the address it prints; nothing to install
+	@echo "http://127.0.0.1:$(PORT)/play/"
+	@$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1
+
 test: $(VENV)/.test  ## every test on TensorFlow; all but the processes' on JAX
 	KERAS_BACKEND=tensorflow $(RUN) -m pytest -q -n 2
-	KERAS_BACKEND=jax $(RUN) -m pytest -q -n 2 --ignore tests/test_scripts.py --ignore tests/test_crashes.py
+	KERAS_BACKEND=jax $(RUN) -m pytest -q -n 2 --ignore tests/test_scripts.py --ignore tests/test_crashes.py --ignore tests/test_play.py
 
 test-torch: $(VENV)/.test  ## the same on PyTorch, which it installs
 	$(RUN) -m pip install --quiet "torch>=2.4,<3"
-	KERAS_BACKEND=torch $(RUN) -m pytest -q -n 2 --ignore tests/test_scripts.py --ignore tests/test_crashes.py
+	KERAS_BACKEND=torch $(RUN) -m pytest -q -n 2 --ignore tests/test_scripts.py --ignore tests/test_crashes.py --ignore tests/test_play.py
 
 lint: $(VENV)/.test  ## what the code should look like
 	$(RUN) -m ruff check .

@@ -101,8 +101,6 @@ function normalise(canvas, height, width) {
 	return bytes;
 }
 
-const svg = (height, inside) => `<svg viewBox="0 0 420 ${height}" aria-hidden="true">${inside}</svg>`;
-
 /** A histogram with a mark; a mark beyond an end is pinned there with an arrow. */
 function histogram(values, mark) {
 	const sorted = values.toSorted((a, b) => a - b), at = (q) => sorted[Math.floor(q * (values.length - 1))];
@@ -117,13 +115,6 @@ function histogram(values, mark) {
 		if (Math.abs(place(v) - 210) < 190) ticks += `<text x="${place(v)}" y="93">${v}</text>`;
 	const x = clamp(place(mark), 2, 418), anchor = x < 70 ? "start" : x > 350 ? "end" : "middle";
 	const label = (place(mark) < 0 ? "◂ " : "") + mark.toFixed(0) + (place(mark) > 420 ? " ▸" : "");
-	return svg(96, `<path class="bars" d="${bars}"/><path class="axis" d="M0 78.5H420"/>${ticks}`
-		+ `<path class="mark" d="M${x} 16V78"/><text class="mark" x="${x}" y="11" text-anchor="${anchor}">${label}</text>`);
-}
-
-/** A curve of numbers. */
-function curve(values) {
-	const low = Math.min(...values), span = Math.max(...values) - low || 1;
-	const points = values.map((v, i) => `${2 + 416 * i / (values.length - 1)} ${68 - (v - low) / span * 62}`);
-	return values.length < 2 ? "" : svg(72, `<path class="curve" d="M${points.join("L")}"/>`);
+	return `<svg viewBox="0 0 420 96" aria-hidden="true"><path class="bars" d="${bars}"/><path class="axis" d="M0 78.5H420"/>${ticks}`
+		+ `<path class="mark" d="M${x} 16V78"/><text class="mark" x="${x}" y="11" text-anchor="${anchor}">${label}</text></svg>`;
 }

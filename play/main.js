@@ -7,7 +7,7 @@ const SHIPPED = ["deep", "pretrained", "paper", "noise-free"]; // the first that
 const ANNEAL = 0.75; // the article's temperature
 const offline = location.protocol === "file:";
 
-// --- state, in the URL's hash
+// --- state
 
 const DEFAULTS = {
 	lang: navigator.language.startsWith("zh") ? "zh" : "en",
@@ -42,7 +42,7 @@ let timer = 0;
 function set(changes, ...cards) {
 	Object.assign(state, changes);
 	refresh(...cards);
-	clearTimeout(timer); // browsers refuse many changes of the address a second
+	clearTimeout(timer); // browsers refuse many changes a second
 	timer = setTimeout(() => {
 		const changed = Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key]);
 		history.replaceState(null, "", "#" + changed.map((pair) => pair.join("=")).join("&"));
@@ -71,7 +71,7 @@ const seen = (x) => x.map((v) => v * flow.levels / 255);
 const show = (id, x, options) => paint($(id), seen(x), flow.width, options);
 const minus = (v, places = 0) => v.toFixed(places).replace("-", "−");
 
-const dirty = new Set();
+const dirty = new Set(); // cards
 const CARDS = { drawCode, drawLook, drawAsked, drawBetween, drawFill };
 
 /** Draw cards, one a frame; without names all of them, the first one first. */
@@ -112,7 +112,7 @@ function currentCode() {
 	return z;
 }
 
-const moves = () => new Map(state.moved.split(",").map((pair) => pair.split(":").map(Number)));
+const moves = () => new Map(state.moved.split(",").filter(Boolean).map((pair) => pair.split(":").map(Number)));
 
 function drawCode() {
 	const z = currentCode(), n = flow.couplings.length, canvases = all("#stages canvas");
@@ -127,10 +127,10 @@ function drawCode() {
 	}
 	showSlider($("T"), state.T);
 	const { energy, constant, total } = flow.terms(z);
-	const term = (formula, value) => `<span><b>${math(formula)}</b>${minus(value, 1)}</span>`;
-	$("terms").innerHTML = term("log p(x)", total) + "=" + term("∑ log s", flow.determinant) + "−"
-		+ (flow.gaussian ? term("½‖z‖^2", energy) + "−" + term(`${flow.dim / 2} ln 2π`, constant)
-			: term("∑ softplus(±z)", energy)) + `<small>${say("nats")}</small><a>(15)</a>`;
+	const term = (sign, formula, value) => `<span><b>${math(formula)}</b>${sign} ${minus(value, 1)}</span>`;
+	$("terms").innerHTML = term("", "log p(x)", total) + term("=", "∑ log s", flow.determinant)
+		+ (flow.gaussian ? term("−", "½‖z‖^2", energy) + term("−", `${flow.dim / 2} ln 2π`, constant)
+			: term("−", "∑ softplus(±z)", energy)) + `<small>${say("nats")}</small><a>(15)</a>`;
 }
 
 /** The sliders and the stages of a flow that has just been loaded. */
@@ -145,15 +145,13 @@ function buildCode() {
 	$("stages").classList.toggle("few", couplings.length < 7);
 	$("stages").innerHTML = ["z", ...names, "x"].map((name) =>
 		`<figure><canvas></canvas><figcaption>${math(name)}</figcaption></figure>`).join("");
-	for (const [id, adds] of [["generates", sign < 0], ["encodes", sign > 0]])
-		$(id).innerHTML = math(adds ? "h_1 = x_1,  h_2 = x_2 + m(x_1)" : "x_1 = h_1,  x_2 = h_2 − m(h_1)")
-			+ `<a>(${adds ? 7 : 9})</a>`;
+	$("generates").innerHTML = sign < 0 ? `${math("h_1 = x_1,  h_2 = x_2 + m(x_1)")}<a>(7)</a>`
+		: `${math("x_1 = h_1,  x_2 = h_2 − m(h_1)")}<a>(9)</a>`;
 }
 
 function move(input) {
 	const i = +input.dataset.dimension, by = moves();
 	by.set(i, +((by.get(i) ?? 0) + +input.value - currentCode()[i]).toFixed(3));
-	by.delete(0 / 0); // of an empty list
 	set({ moved: [...by].map((pair) => pair.join(":")).join() }, "drawCode");
 }
 
@@ -181,11 +179,11 @@ function drawLook() {
 	$("hint").hidden = !blank;
 	$("corner").setAttribute("aria-pressed", corner > 0);
 	showSlider($("shift"), shift, 0);
-	if (digits()) {
-		if (nats.by !== shift) worker.postMessage({ shift });
-		if (nats.by !== shift) Object.assign(nats, { shift: [], by: shift });
-		worker.postMessage({ nearest: look, wanted: 11, id: ++question });
+	if (nats.by !== shift) {
+		Object.assign(nats, { shift: [], by: shift });
+		worker.postMessage({ shift });
 	}
+	worker.postMessage({ nearest: look, wanted: 11, id: ++question });
 	nats.note = corner ? "cornered" : blank ? "blanked" : shift ? "shifted" : "";
 	drawHistogram();
 }
@@ -261,13 +259,13 @@ function drawBetween() {
 	const z = mix(ends.za, ends.zb, t), blend = mix(ends.a, ends.b, t);
 	show("line", flow.decode(z));
 	show("blend", blend);
-	$("line-nats").textContent = `${minus(flow.terms(z).total)} ${say("nats")}`;
-	$("blend-nats").textContent = `${minus(flow.logLikelihood(blend))} ${say("nats")}`;
+	$("line-nats").textContent = minus(flow.terms(z).total);
+	$("blend-nats").textContent = minus(flow.logLikelihood(blend));
 }
 
 // --- 5: the gradient
 
-let fill = null; // {flow, first, x, mask, values: nats so far, climbing}
+let fill = null; // {flow, first, x, mask, from: nats, values: nats after each step, climbing}
 
 function beginFill(x) {
 	stopClimb();
@@ -281,18 +279,17 @@ function erase(hidden) {
 	const mask = fill.x.map((_, i) => hidden(i % flow.width, Math.floor(i / flow.width)));
 	const x = fill.x.map((v, i) => (mask[i] ? (digits() ? data.mean[i] : 0) : v));
 	const before = fill.values.length ? null : fill.mask; // what has climbed is the picture now
-	Object.assign(fill, { x, mask: mask.map((v, i) => v || before?.[i]), values: [] });
+	Object.assign(fill, { x, from: null, mask: mask.map((v, i) => v || before?.[i]), values: [] });
 	refresh("drawFill");
 }
 
 function drawFill() {
 	if (fill?.flow !== flow)
 		return beginFill(digits() ? scaled(testDigit("t18")) : flow.decode(base.z).map((v) => clamp(v)));
-	const { x, mask, values, climbing } = fill, from = values[0] ?? flow.logLikelihood(x);
+	const { x, mask, values, climbing } = fill, from = fill.from ??= flow.logLikelihood(x);
 	show("fill", x, { mask: !values.length && mask });
-	const numbers = { from: minus(from), to: minus(values.at(-1) ?? from), step: values.length - 1 };
-	$("climbed").innerHTML = say(values.length ? "climbed" : "before", numbers);
-	$("ascent").innerHTML = curve(values);
+	const now = values.at(-1) ?? from;
+	$("climbed").innerHTML = say("climbed", { from: minus(from), to: minus(now), step: values.length });
 	$("climb").textContent = say(climbing ? "stop" : "climb");
 }
 
@@ -300,7 +297,6 @@ function climb() {
 	if (fill.climbing) return stopClimb();
 	const { x, mask } = fill;
 	fill.climbing = true;
-	if (!fill.values.length) fill.values = [flow.logLikelihood(x)];
 	worker.postMessage({ climb: x, mask: mask ?? x.map(() => 1), steps: 300 });
 	refresh("drawFill");
 }
@@ -426,6 +422,7 @@ const HEARD = {
 		data = message;
 		enable();
 		if (!fill?.mask && !fill?.values.length) fill = null;
+		nats.by = 0;
 		refresh("drawLook", "drawBetween", "drawFill", "drawCode");
 	},
 	nearest({ id, found }) {
@@ -458,9 +455,9 @@ worker.onmessage = ({ data: message }) => HEARD[message.kind](message);
 function speak() {
 	const { documentElement: root } = document;
 	[root.lang, root.dataset.theme, document.title] = [state.lang, state.theme, `NICE: ${say("title")}`];
-	for (const element of all("[data-t]")) element.innerHTML = say(element.dataset.t);
+	for (const element of all("[data-t]")) element.innerHTML = say(element.dataset.t || element.id);
 	for (const element of all("[data-label]")) {
-		element.ariaLabel = say(element.dataset.label);
+		element.ariaLabel = say(element.dataset.label || element.id);
 		if (element.matches("canvas")) element.role = "img";
 	}
 	tell();
@@ -468,35 +465,40 @@ function speak() {
 }
 
 function listen() {
-	const click = (id, act) => { $(id).onclick = () => (flow || !$(id).closest("main")) && act(); };
-	const turn = (changes) => { set(changes); speak(); };
-	click("language", () => turn({ lang: state.lang === "zh" ? "en" : "zh" }));
-	click("theme", () => turn({ theme: state.theme === "dark" ? "light" : "dark" }));
-	click("message", () => { $("message").hidden = true; });
-
-	click("new", () => set({ z: `s${random(1e4)}`, T: ANNEAL, moved: "" }, "drawCode"));
-	click("zero", () => set({ z: "0", moved: "" }, "drawCode"));
-	click("encode", () => set({ z: anyDigit(), T: 1, moved: "" }, "drawCode"));
-	pen(pad, stroke);
-	click("clear", () => clear(""));
-	click("some", () => clear(anyDigit()));
-	click("corner", () => set({ corner: 1 - state.corner }, "drawLook"));
+	const turn = (changes) => {
+		set(changes);
+		speak();
+	};
+	const always = {
+		language: () => turn({ lang: state.lang === "zh" ? "en" : "zh" }),
+		theme: () => turn({ theme: state.theme === "dark" ? "light" : "dark" }),
+		message: () => { $("message").hidden = true; },
+	};
+	const buttons = {
+		new: () => set({ z: `s${random(1e4)}`, T: ANNEAL, moved: "" }, "drawCode"),
+		zero: () => set({ z: "0", moved: "" }, "drawCode"),
+		encode: () => set({ z: anyDigit(), T: 1, moved: "" }, "drawCode"),
+		clear: () => clear(""),
+		some: () => clear(anyDigit()),
+		corner: () => set({ corner: 1 - state.corner }, "drawLook"),
+		pair: () => set({ a: random(digits()), b: random(digits()), t: 0.5 }, "drawBetween"),
+		take: () => beginFill(scaled(look)),
+		other: () => beginFill(scaled(testDigit(anyDigit()))),
+		right: () => erase((u) => u >= flow.width / 2),
+		lower: () => erase((_, v) => v >= flow.height / 2),
+		restore: () => beginFill(fill.first),
+		climb,
+	};
 	$("digits").innerHTML = [..."0123456789"].map((d) => `<button id="ask-${d}">${d}</button>`).join("");
-	for (let d = 0; d < 10; d++) click(`ask-${d}`, () => set({ ask: d, draw: random(1e4) }, "drawAsked"));
-	click("pair", () => set({ a: random(digits()), b: random(digits()), t: 0.5 }, "drawBetween"));
-
+	for (let d = 0; d < 10; d++) buttons[`ask-${d}`] = () => set({ ask: d, draw: random(1e4) }, "drawAsked");
+	for (const id in buttons) $(id).onclick = () => flow && buttons[id]();
+	for (const id in always) $(id).onclick = always[id];
+	pen(pad, stroke);
 	pen($("fill"), (x0, y0, x1, y1) => flow && erase((u, v) => {
 		const [dx, dy] = [x1 - x0, y1 - y0], [a, b] = [u + 0.5 - x0, v + 0.5 - y0];
 		const t = clamp((a * dx + b * dy) / (dx * dx + dy * dy || 1)); // the nearest point of the stroke
 		return Math.hypot(a - t * dx, b - t * dy) < 2.2;
 	}));
-	click("take", () => beginFill(scaled(look)));
-	click("other", () => beginFill(scaled(testDigit(anyDigit()))));
-	click("right", () => erase((u) => u >= flow.width / 2));
-	click("lower", () => erase((_, v) => v >= flow.height / 2));
-	click("restore", () => beginFill(fill.first));
-	click("climb", climb);
-
 	const sliders = { T: "drawCode", shift: "drawLook", spread: "drawAsked", t: "drawBetween" };
 	addEventListener("input", ({ target }) => {
 		if (target.dataset.dimension) move(target);
