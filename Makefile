@@ -1,10 +1,12 @@
 # Each target makes what it needs, from a bare Python 3.10-3.13 on.
 PYTHON ?= python3
 VENV ?= .venv
+PORT ?= 8000
 RUN = $(VENV)/bin/python
-BESIDES = --ignore tests/test_scripts.py --ignore tests/test_crashes.py --ignore tests/test_notebook.py
+BESIDES = --ignore tests/test_scripts.py --ignore tests/test_crashes.py --ignore tests/test_notebook.py \
+          --ignore tests/test_play.py
 
-.PHONY: train sample notebook test test-torch lint soak clean
+.PHONY: train sample play notebook test test-torch lint soak clean
 
 train: $(VENV)/.run  ## train on MNIST, 20 epochs, into weights/
 	$(RUN) nice.py
@@ -12,10 +14,14 @@ train: $(VENV)/.run  ## train on MNIST, 20 epochs, into weights/
 sample: $(VENV)/.run  ## digits at once, from the shipped weights or your own
 	$(RUN) sample.py
 
+play:  ## the page to play with, at the address it prints; nothing to install
+	@echo "http://127.0.0.1:$(PORT)/play/"
+	@$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1
+
 notebook: $(VENV)/.test  ## run nice.ipynb from its first cell to its last, and keep the outputs in it
 	KERAS_BACKEND=tensorflow $(RUN) tools/execute.py
 
-test: $(VENV)/.test  ## every test on TensorFlow; all but the processes' and the notebook's on JAX
+test: $(VENV)/.test  ## every test on TensorFlow; all but the processes', the notebook's, the page's on JAX
 	KERAS_BACKEND=tensorflow $(RUN) -m pytest -q -n 2
 	KERAS_BACKEND=jax $(RUN) -m pytest -q -n 2 $(BESIDES)
 
