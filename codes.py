@@ -28,8 +28,9 @@ from support.options import TEMPERATURE
 
 PREFIX = "codes/"  # of the tensors in a weights file
 NUMBERS = 2_000_000  # stored at most: 4 MB in float16
-DIRECTIONS = 21  # R
-QUANTILE = 0.01  # of a group's codes beyond either bound
+DIRECTIONS = 26  # R: 8 groups a class at full size, 4 with --recipe deep
+CLASSES = 100  # at most
+QUANTILE = 0.03  # of a group's codes beyond either bound
 FLOOR = 1e-3  # of the rest: 1000 is the largest density of a dimension that never moves
 
 
@@ -115,7 +116,7 @@ def of(arrays, dim, path):
         return None
     codes = Codes(**found) if found.keys() == set(Codes._fields) else None
     if codes is None or not _is_sound(codes, dim):
-        raise UserError(f"{path} has damaged codes. Fit them anew: python tools/ship.py")
+        raise UserError(f"{path} has damaged codes. Take a sound copy of it, or train anew.")
     return codes
 
 
@@ -142,11 +143,11 @@ def of_pictures(encoder, levels, pixels, labels, batch_size=1000):
         encoder, levels: of a trained flow.
         pixels: (N, D) as `data.load` has them.
         labels: of these pictures, and of any held out behind them; or None. Labels that are no
-            whole numbers count as none.
+            whole numbers, or too many, count as none.
     """
     labels = np.zeros(len(pixels)) if labels is None else labels[: len(pixels)]
-    if not _are_whole(labels):
-        print("labels that are no whole numbers: the codes are fitted without classes")
+    if not _are_classes(labels):
+        print(f"the labels are not whole numbers, at most {CLASSES}: codes without classes")
         labels = np.zeros(len(pixels))
     classes = len(np.unique(labels))
     bar = keras.utils.Progbar(-(-len(pixels) // batch_size) + classes, unit_name="part")
@@ -162,7 +163,8 @@ def of_pictures(encoder, levels, pixels, labels, batch_size=1000):
     return fit(z, labels, sigma, numbers, done=lambda: bar.add(1))
 
 
-def fit(z, labels=None, sigma=1.0, numbers=NUMBERS, seed=0, done=lambda: None):
+def fit(z, labels=None, sigma=1.0, numbers=NUMBERS, directions=DIRECTIONS, quantile=QUANTILE,
+        seed=0, done=lambda: None):  # fmt: skip
     """Fit codes, those of training pictures with the training's noise.
 
     Args:
@@ -171,38 +173,38 @@ def fit(z, labels=None, sigma=1.0, numbers=NUMBERS, seed=0, done=lambda: None):
         sigma: (D,), what a step in each dimension counts in k-means: (16)'s σ = 1/s, by
             which h = σz has the picture's distances. The directions are those of z itself.
         numbers: how many the codes may hold: it decides how many groups a class gets.
+        directions: R.
+        quantile: share of a group's codes beyond either bound, in each dimension.
         seed: of k-means.
         done: called after every class.
     """
     labels = np.zeros(len(z), "int32") if labels is None else np.asarray(labels).astype("int32")
     classes, D = np.unique(labels), z.shape[1]
-    most = max(1, numbers // (len(classes) * (DIRECTIONS + len(Codes._fields) - 3) * D))
+    most = numbers // ((directions + 4) * D * len(classes))  # groups a class; 4: the other arrays
     rng, spread, groups = np.random.default_rng(seed), z.var(axis=0), []
     for label in classes:
         members = z[labels == label]
-        group = _k_means(members * sigma, most, 2 * DIRECTIONS, rng)
-        groups += [
-            _gaussian(label, members[group == g], len(z), spread, rng) for g in np.unique(group)
-        ]
+        found = _k_means(members * sigma, most, 2 * directions, rng)
+        for g in np.unique(found):
+            gaussian = _gaussian(members[found == g], spread, directions, quantile, rng)
+            groups.append((label, (found == g).sum() / len(z), *gaussian))
         done()
-    return Codes(*(np.stack(arrays) for arrays in zip(*groups)))
+    dtypes = ["int32"] + ["float32"] * (len(Codes._fields) - 1)
+    return Codes(*(np.array(arrays, dtype) for arrays, dtype in zip(zip(*groups), dtypes)))
 
 
-def _gaussian(label, z, count, spread, rng):
-    """The group of codes z, (n, D), among `count` codes of variance `spread`."""
-    n, mean = len(z), z.mean(axis=0)
-    V = np.zeros((DIRECTIONS, len(mean)), "float32")
-    widest = _principal(z - mean, DIRECTIONS, rng)
+def _gaussian(z, spread, directions, quantile, rng):
+    """Mean, directions, rest and bounds of a group of codes, (n, D), all codes' variance known."""
+    mean, V = z.mean(axis=0), np.zeros((directions, z.shape[1]), "float32")
+    widest = _principal(z - mean, directions, rng)
     V[: len(widest)] = widest
     rest = np.maximum(z.var(axis=0) - (V**2).sum(axis=0), 0)
-    rest = (n * rest + spread) / (n + 1)  # as if one more code lay anywhere: never 0
-    rest = np.maximum(rest**0.5, FLOOR)
-    low, high = np.quantile(z, [QUANTILE, 1 - QUANTILE], axis=0)
-    arrays = (n / count, mean, V, rest, low, high)
-    return np.int32(label), *(np.asarray(a, "float32") for a in arrays)
+    rest = (len(z) * rest + spread) / (len(z) + 1)  # as if one more code lay anywhere: never 0
+    bounds = np.quantile(z, [quantile, 1 - quantile], axis=0)
+    return mean, V, np.maximum(rest**0.5, FLOOR), *bounds
 
 
-def _principal(x, R, rng, steps=8):
+def _principal(x, R, rng, steps=6):
     """PCA of centred rows x, (n, D): at most R directions times their standard deviations.
 
     By orthogonal iteration on a few more, for a whole SVD takes minutes over all groups.
@@ -234,10 +236,11 @@ def _nearest(x, centres):
     return ((centres**2).sum(axis=1) - 2 * x @ centres.T).argmin(axis=1)
 
 
-def _are_whole(labels):
-    limits = np.iinfo("int32")
-    return labels.dtype.kind in "iufb" and all(
-        limits.min <= label <= limits.max and label == int(label) for label in np.unique(labels)
+def _are_classes(labels):
+    limits, kinds = np.iinfo("int32"), np.unique(labels)
+    return len(kinds) <= CLASSES and all(
+        kind.dtype.kind in "iufb" and limits.min <= kind <= limits.max and kind == int(kind)
+        for kind in kinds
     )
 
 

@@ -14,8 +14,8 @@ from support import cli, options
 
 NOISE_FREE = os.path.join(options.WEIGHTS, "noise-free" + options.SUFFIX)
 PAPER = os.path.join(options.WEIGHTS, "paper" + options.SUFFIX)
-NAMES = ("temperature", "interpolate", "traverse", "spectrum", "noise", "convention", "inpaint",
-         "neighbours", "likely")  # fmt: skip
+NAMES = ("digits", "temperature", "interpolate", "traverse", "spectrum", "reduce", "noise",
+         "convention", "inpaint", "neighbours", "likely")  # fmt: skip
 
 
 def parse():
@@ -37,24 +37,67 @@ import keras
 import numpy as np
 
 import nice
-from support import data, files, inpainting, pictures
+from support import data, files, inpainting, pictures, quality
 from support.cli import UserError
 from trained import Trained
+
+KEPT = (5, 10, 20, 40, 80, 160, 320)  # dimensions, in `reduce`
+NO_MATCH = (
+    " NICE's dimensions are no match for PCA here:\n"
+    "its loss rewards a likely z, not a z of which a part says what matters."
+)
 
 # --------------------------------------------------------------- the pictures
 
 
-def temperature(flow, seed=0, columns=12):
-    """The article's annealing: one set of codes z at rising σ, σ·z decoded, a row each."""
-    sigmas = np.arange(4, 13) / 10
-    z = flow.draw(columns, 1.0, seed)
-    x = flow.decode(np.concatenate([sigma * z for sigma in sigmas]))
+def digits(flow, seed=0, columns=10, sigma=0.75):
+    """The article's way to draw beside the fitted codes', of the same weights: a row a class."""
+    codes, left, right = flow.codes, "codes from the prior", "codes from where those of digits lie"
+    named = codes.classes if codes.is_labelled else []
+    wanted = np.repeat(named, columns) if len(named) else np.zeros(columns**2, int)
+    image = _beside(
+        flow.tile(flow.decode(flow.draw(len(wanted), sigma, seed)), columns),
+        flow.tile(flow.decode(codes.draw(wanted, np.random.default_rng(seed))), columns),
+    )
     return pictures.captioned(
-        flow.tile(x, columns),
+        image,
+        "One flow, two ways to draw its codes",
+        f"Left: z from the prior at temperature σ = {sigma}, as the article draws.\n"
+        "Right: z from Gaussians fitted to the codes of the training pictures"
+        + (", a row a class. No weight differs." if len(named) else ". No weight differs."),
+        top=[left, right],
+        right=[str(label) for label in named],
+    )
+
+
+def _beside(left, right):
+    """Two images of one height, a white gap between them."""
+    return np.hstack([left, np.full((len(left), 24), 255, "uint8"), right])
+
+
+def temperature(flow, seed=0, columns=10):
+    """The article's annealing: one set of codes z at rising σ, σ·z decoded, a row each.
+
+    Beside it the same for fitted codes, T times as far from their group's mean.
+    """
+    sigmas, factors = np.arange(4, 13) / 10, options.TEMPERATURE * np.arange(9) / 4
+    z = flow.draw(columns, 1.0, seed)
+    labels = np.resize(flow.codes.classes, columns)
+    fitted = [flow.codes.draw(labels, np.random.default_rng(seed), T) for T in factors]
+    image = _beside(
+        flow.tile(flow.decode(np.concatenate([sigma * z for sigma in sigmas])), columns),
+        flow.tile(flow.decode(np.concatenate(fitted)), columns),
+    )
+    return pictures.captioned(
+        image,
         "The same codes at rising temperature",
-        "Each column is one z, decoded from σ·z. Small σ: clean and alike.\n"
-        "Large σ: varied and noisy. The article settles on 0.75.",
+        "Each column is one z. Left, from the prior: decoded from σ·z. Small σ: clean and alike;\n"
+        "large σ: varied and noisy; the article settles on 0.75. Right, fitted codes, T times "
+        "as far\nfrom the mean of their group: 0 is the mean itself, "
+        f"{options.TEMPERATURE} the default.",
         left=[f"σ = {sigma:.1f}" for sigma in sigmas],
+        right=[f"T = {T:.2f}" for T in factors],
+        top=["the prior", "fitted codes"],
     )
 
 
@@ -148,12 +191,54 @@ def spectrum(flow):
     return pictures.render(figure)
 
 
+def reduce(flow, training, pixels, legible=True, seed=0, columns=8, kept=KEPT):
+    """Pictures rebuilt from their widest dimensions, (16)-(17), beside as many components of PCA.
+
+    Args:
+        legible: whether the classifier of `quality` can read them.
+        kept: how many dimensions; the others are 0.
+    """
+    kept, pixels = [k for k in kept if k < flow.dim], pixels[:2000]
+    x = quality.scaled(pixels)
+    z, order = flow.encode(flow.scale(pixels)), np.argsort(-flow.sigma())
+    mean, components = quality.principal(training)
+    ways = ([x], [x])
+    for k in kept:
+        narrowed = np.zeros_like(z)
+        narrowed[:, order[:k]] = z[:, order[:k]]
+        ways[0].append(flow.pictures(narrowed))
+        projected = (x - mean) @ components[:k].T @ components[:k]
+        ways[1].append(np.clip(mean + projected, 0, 1))
+
+    errors = [[((y - x) ** 2).sum(axis=1).mean() for y in way[1:]] for way in ways]
+    labels = [[f"{k}:  {e:.1f}" for k, e in zip(kept, of_way)] for of_way in errors]
+    if legible:
+        same = quality.read(x)[0].argmax(axis=1)
+        for words, way in zip(labels, ways):
+            for i, y in enumerate(way[1:]):
+                share = (quality.read(y)[0].argmax(axis=1) == same).mean()
+                words[i] += f",  {100 * share:.0f} %"
+    shown = np.random.default_rng(seed).choice(len(x), columns, replace=False)
+    image = _beside(*(flow.tile(np.concatenate([y[shown] for y in w]), columns) for w in ways))
+    return pictures.captioned(
+        image,
+        "Rebuilt from a few numbers: NICE's widest dimensions, and PCA",
+        f"Left: z of {len(x):,} test pictures with all but the dimensions of largest σ = 1/s set "
+        "to 0, decoded.\nRight: as many principal components of the training pictures. Beside "
+        "each row: numbers kept,\nsquared error a picture"
+        + (", share still read as the same digit." if legible else ".")
+        + (NO_MATCH if np.greater(*errors).all() else ""),
+        left=["true", *labels[0]],
+        right=["true", *labels[1]],
+        top=["NICE", "PCA"],
+    )
+
+
 def compare(flows, labels, title, caption, seed=0, rows=10, sigma=0.75):
     """Two flows, one grid of samples each, from the same codes."""
     x = [flow.decode(flow.draw(rows**2, sigma, seed)) for flow in flows]
-    tiles = [flow.tile(part, rows) for flow, part in zip(flows, x)]
-    gap = np.full((len(tiles[0]), 24), 255, "uint8")
-    return pictures.captioned(np.hstack([tiles[0], gap, tiles[1]]), title, caption, top=labels)
+    image = _beside(*(flow.tile(part, rows) for flow, part in zip(flows, x)))
+    return pictures.captioned(image, title, caption, top=labels)
 
 
 def noise(flow, without, seed=0):
@@ -222,25 +307,12 @@ def train(args, source):
     return Trained(encoder, decoder, configuration)
 
 
-def nearest(flow, x, pixels):
-    """The nearest of `pixels` (L2) to every row of x: `(indices, distances)`, (N,) each."""
-    index, distance = np.zeros(len(x), int), np.full(len(x), np.inf)
-    for start in range(0, len(pixels), 10_000):
-        part = flow.scale(pixels[start : start + 10_000])
-        squares = (x**2).sum(axis=1)[:, None] - 2 * x @ part.T + (part**2).sum(axis=1)
-        least = squares.min(axis=1)
-        closer = least < distance
-        index[closer] = start + squares.argmin(axis=1)[closer]
-        distance[closer] = least[closer]
-    return index, np.maximum(distance, 0) ** 0.5
-
-
 def neighbours(flow, pixels, test, seed=0, columns=16):
     """Samples above their nearest training digits (L2): new digits, or memories?"""
-    x = np.clip(flow.decode(flow.draw(columns, 0.75, seed)), 0, 1)
-    found, distances = nearest(flow, x, pixels)
-    _, usual = nearest(flow, flow.scale(test[:1000]), pixels)
-    image = flow.tile(np.concatenate([x, flow.scale(pixels[found])]), columns)
+    x = flow.pictures(flow.draw(columns, 0.75, seed))
+    found, distances = quality.nearest(x, pixels)
+    _, usual = quality.nearest(quality.scaled(test[:1000]), pixels)
+    image = flow.tile(np.concatenate([x, quality.scaled(pixels[found])]), columns)
     return pictures.captioned(
         image,
         "Samples and their nearest training digits",
@@ -328,6 +400,11 @@ class Job:
         return Trained.load(self.args.weights or options.default_weights())
 
     @functools.cached_property
+    def fitted(self):
+        self.flow.fitted(self.args.data)
+        return self.flow
+
+    @functools.cached_property
     def noise_free(self):
         return Trained.load(self.args.noise_free)
 
@@ -346,10 +423,14 @@ class Job:
 
 
 PICTURES = {
-    "temperature": lambda job: temperature(job.flow, job.seed),
+    "digits": lambda job: digits(job.fitted, job.seed),
+    "temperature": lambda job: temperature(job.fitted, job.seed),
     "interpolate": lambda job: interpolate(job.flow, job.pixels(job.flow)[1], job.seed),
     "traverse": lambda job: traverse(job.flow, job.pixels(job.flow)[1], job.seed),
     "spectrum": lambda job: spectrum(job.flow),
+    "reduce": lambda job: reduce(
+        job.flow, *job.pixels(job.flow), quality.are_digits(job.data), job.seed
+    ),
     "noise": lambda job: noise(job.flow, job.noise_free, job.seed),
     "convention": lambda job: convention(job.data, job.seed),
     "inpaint": lambda job: inpaint(job.paper, *job.pixels(job.paper), job.seed),

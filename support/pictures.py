@@ -45,13 +45,13 @@ def enlarge(image, factor):
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def captioned(image, title, caption, left=(), top=()):
+def captioned(image, title, caption, left=(), top=(), right=()):
     """Set a title above an image, a caption below, labels beside its rows and columns.
 
     Args:
         image: (H, W) uint8; shown pixel by pixel.
         title, caption: text; the caption may have several lines.
-        left, top: labels spread evenly over the height and the width.
+        left, right, top: labels spread evenly over the height and the width.
 
     Returns: (H', W', 3) uint8.
     """
@@ -60,12 +60,14 @@ def captioned(image, title, caption, left=(), top=()):
     height, width = image.shape
     line = 22  # pixels a line of text
     lines = caption.split("\n")
-    beside = 16 + 9 * max((len(label) for label in left), default=0)
+    beside, after = (
+        16 + 9 * max((len(label) for label in labels), default=0) for labels in (left, right)
+    )
     above = line * (3 if top else 2)
     text = max(10 * len(title), *(7 * len(row) for row in lines))
-    full_width = max(beside + width + 16, text + 32)
+    full_width = max(beside + width + after, text + 32)
     full_height = above + height + line * len(lines) + 12
-    start = beside + (full_width - beside - 16 - width) // 2
+    start = beside + (full_width - beside - after - width) // 2
 
     figure = Figure(figsize=((full_width + 0.5) / 100, (full_height + 0.5) / 100), dpi=100)
 
@@ -74,8 +76,9 @@ def captioned(image, title, caption, left=(), top=()):
         figure.text(x, y, words, fontsize=size, ha=align, va="center", **style)
 
     write(full_width / 2, line, title, 12, "center", weight="bold")
-    for i, label in enumerate(left):
-        write(start - 8, above + (i + 0.5) * height / len(left), label, 10, "right")
+    for labels, x, align in ((left, start - 8, "right"), (right, start + width + 8, "left")):
+        for i, label in enumerate(labels):
+            write(x, above + (i + 0.5) * height / len(labels), label, 10, align)
     for i, label in enumerate(top):
         write(start + (i + 0.5) * width / len(top), above - 11, label, 10, "center")
     for i, row in enumerate(lines):

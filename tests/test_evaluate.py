@@ -10,9 +10,11 @@ from scipy import stats
 from test_checkpoint import with_model
 from test_scripts import script
 
+import codes
 import evaluate
 import nice
 from support import checkpoint, data, options
+from support.cli import UserError
 from trained import Trained
 
 WIDTH = 1 / 256
@@ -70,7 +72,7 @@ def test_dequantization_bounds_approach_the_closed_form_from_below():
     cells = DIM * np.log(256)  # a density of 1 on the [0, 1] scale is 1/256 a level
 
     def bound(draws):
-        nats, tight = evaluate.noisy(flow, x, 20, draws, 0)
+        nats, tight, _ = evaluate.noisy(flow, x, 20, draws, 0)
         return nats.mean() - cells, None if tight is None else tight.mean() - cells
 
     plain, _ = bound(1)
@@ -132,7 +134,73 @@ def test_the_script(small, tmp_path, rng, noise):
     )
     assert set(found["test"]["classes"]) == {str(i) for i in range(10)}
     assert (found["test"]["nats_tight"] is None) == (noise == 0)
+    assert found["test"]["nats_fitted_codes"] is found["samples"] is None
     assert found["round_trip"]["max"] < 1e-4
+
+
+def test_fitted_codes_are_a_mixture_for_a_prior(small, x, monkeypatch):
+    """On the first draw of the noise, against SciPy; and nothing is encoded twice."""
+    flow = Trained(*small(), with_model())
+    fitted = codes.fit(flow.encode(x), np.arange(len(x)) % 2)
+    flow.codes = fitted
+    drawn = x + flow.noise(x.shape, np.random.default_rng(3))
+    z, expected = flow.encode(drawn), -np.inf
+    for g in range(len(fitted.labels)):
+        V = fitted.directions[g].astype("float64")
+        covariance = V.T @ V + np.diag(fitted.rest[g].astype("float64") ** 2)
+        density = stats.multivariate_normal(fitted.means[g], covariance).logpdf(z)
+        expected = np.logaddexp(expected, density + np.log(fitted.shares[g]))
+    seen, encode = [], flow.encode
+    monkeypatch.setattr(flow, "encode", lambda x: seen.append(x) or encode(x))
+    nats, _, found = evaluate.noisy(flow, x, 3, 1, 3)
+    assert len(seen) == 3
+    assert np.allclose(found, expected + flow.log_determinant(), rtol=1e-4, atol=1e-2)
+    flow.codes = None
+    again, _, none = evaluate.noisy(flow, x, 3, 1, 3)
+    assert none is None and np.array_equal(nats, again)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A folder with a small flow of 28 x 28 and some of MNIST."""
+    folder, mnist = tmp_path_factory.mktemp("digits"), data.load()
+    model = {"dim": 784, "couplings": 2, "units": 8, "depth": 1}
+    encoder, _ = nice.build(**model, seed=0)
+    held = {**with_model(**model), "picture": [28, 28]}
+    checkpoint.save(str(folder / "w.safetensors"), checkpoint.named(encoder), held)
+    x, x_test = mnist.x_train[:600].reshape(-1, 28, 28), mnist.x_test[:300].reshape(-1, 28, 28)
+    labels = {"y_train": mnist.y_train[:600], "y_test": mnist.y_test[:300]}
+    np.savez(folder / "digits.npz", x_train=x, x_test=x_test, **labels)
+    np.savez(folder / "unlabelled.npz", x_train=x, x_test=x_test)
+    return folder
+
+
+def test_samples_are_measured(digits):
+    flags = "--weights w.safetensors --data digits.npz --repeats 1 --limit 50 --json r.json"
+    result = script("evaluate.py", *flags.split(), "--samples", 100, cwd=digits)
+    assert result.returncode == 0, result.stderr
+    assert "fitted codes, T" in result.stdout and "Another model" in result.stdout
+    found = json.loads((digits / "r.json").read_text())
+    assert found["test"]["nats_fitted_codes"] > found["test"]["nats"]
+    rows = found["samples"]
+    assert list(rows)[:2] == ["test digits", "training digits"] and len(rows) == 6
+    test, training, *drawn = rows.values()
+    assert test["distance"] == 0 < training["distance"]
+    assert test["as_asked"] > 0.97 < training["as_asked"] and training["nearest"] is None
+    assert [row["pictures"] for row in drawn] == 4 * [100]
+    assert [row["as_asked"] is None for row in drawn] == [True, True, True, False]
+    assert drawn[-1]["distance"] < drawn[1]["distance"]
+
+
+def test_samples_of_anything_but_digits_are_refused(digits, small, tmp_path, rng):
+    with pytest.raises(UserError, match="--samples measures digits"):
+        evaluate.evaluate(str(digits / "w.safetensors"), str(digits / "unlabelled.npz"), count=100)
+    encoder, _ = small()
+    checkpoint.save(str(tmp_path / "w.safetensors"), checkpoint.named(encoder), with_model())
+    x = rng.integers(0, 256, (50, 3, 4)).astype("uint8")
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=np.arange(50) % 10)
+    with pytest.raises(UserError, match="--samples measures digits"):
+        evaluate.evaluate(str(tmp_path / "w.safetensors"), str(tmp_path / "data.npz"), count=100)
 
 
 def test_the_shipped_weights_beat_the_paper():

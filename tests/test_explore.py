@@ -7,8 +7,10 @@ from conftest import DIM
 from test_checkpoint import with_model
 from test_scripts import script
 
+import codes
 import explore
-from support import checkpoint, data, inpainting, pictures
+import nice
+from support import checkpoint, data, inpainting, options, pictures, quality
 from trained import Trained
 
 H, W = 3, 4
@@ -50,11 +52,91 @@ def drawn(monkeypatch):
     return tiles
 
 
-def test_temperature(flow):
-    x = flow.decode(np.concatenate([s / 10 * flow.draw(12, 1.0, 0) for s in range(4, 13)]))
-    assert shows(explore.temperature(flow), flow.tile(x, 12))
-    assert np.array_equal(explore.temperature(flow, 1), explore.temperature(flow, 1))
+@pytest.fixture
+def with_codes(flow, pixels):
+    """The flow with codes of three classes."""
+    flow.codes = codes.fit(flow.encode(flow.scale(pixels)), np.arange(80) % 3 + 4)
+    return flow
+
+
+@pytest.fixture
+def labels(monkeypatch):
+    """The labels beside the rows of a picture, left and right, as they come."""
+    found, captioned = [], pictures.captioned
+
+    def note(*arguments, left=(), right=(), **others):
+        found.append((list(left), list(right)))
+        return captioned(*arguments, left=left, right=right, **others)
+
+    monkeypatch.setattr(pictures, "captioned", note)
+    return found
+
+
+def test_digits_shows_a_row_a_class_beside_as_many_of_the_prior(with_codes, labels):
+    flow, rng = with_codes, np.random.default_rng(1)
+    prior = flow.decode(flow.draw(15, 0.75, 1))
+    fitted = flow.decode(flow.codes.draw(np.repeat([4, 5, 6], 5), rng))
+    image = explore.digits(flow, seed=1, columns=5)
+    assert shows(image, flow.tile(prior, 5), flow.tile(fitted, 5))
+    assert labels == [([], ["4", "5", "6"])]
+
+
+def test_digits_without_labels_shows_a_square(flow, pixels, labels):
+    flow.codes = codes.fit(flow.encode(flow.scale(pixels)))
+    fitted = flow.decode(flow.codes.draw(np.zeros(16), np.random.default_rng(0)))
+    assert shows(explore.digits(flow, columns=4), flow.tile(fitted, 4))
+    assert labels == [([], [])]
+
+
+def test_temperature(with_codes, labels):
+    flow = with_codes
+    x = flow.decode(np.concatenate([s / 10 * flow.draw(10, 1.0, 0) for s in range(4, 13)]))
+    wanted, steps = np.resize([4, 5, 6], 10), options.TEMPERATURE * np.arange(9) / 4
+    z = [flow.codes.draw(wanted, np.random.default_rng(0), T) for T in steps]
+    fitted = flow.decode(np.concatenate(z))
+    assert shows(explore.temperature(flow), flow.tile(x, 10), flow.tile(fitted, 10))
+    ((left, right),) = labels
+    assert left[0] == "σ = 0.4" and right[0] == "T = 0.00"
+    assert right[4] == f"T = {options.TEMPERATURE:.2f}" and len(left) == len(right) == 9
     assert not np.array_equal(explore.temperature(flow, 1), explore.temperature(flow, 2))
+
+
+def identity(picture, log_scale, levels=255):
+    """A flow whose code is the picture, dimension by dimension over σ = exp(-log_scale)."""
+    dim = picture[0] * picture[1]
+    encoder, decoder = nice.build(dim=dim, couplings=2, units=4, depth=1)
+    for v in encoder.weights[:-1]:
+        v.assign(np.zeros(v.shape))
+    encoder.weights[-1].assign(log_scale[None])
+    held = with_model(dim=dim, couplings=2, units=4, depth=1)
+    return Trained(encoder, decoder, {**held, "picture": picture, "levels": levels})
+
+
+@pytest.mark.parametrize("levels", [255, 256])
+def test_reduce_keeps_the_widest_dimensions(pixels, labels, levels):
+    """Of an identity the rest at 0 is black: what the error must be is known."""
+    flow = identity((H, W), np.arange(DIM, dtype="float32") / 10, levels)  # pixel 0 is the widest
+    image = explore.reduce(flow, pixels, pixels, legible=False, columns=4, kept=(2, 6, DIM))
+    ((left, right),) = labels
+    errors = [((pixels[:, k:] / 255.0) ** 2).sum(axis=1).mean() for k in (2, 6)]
+    assert left == ["true", *(f"{k}:  {error:.1f}" for k, error in zip((2, 6), errors))]
+    x = pixels / 255.0
+    _, values, axes = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    for label, k in zip(right[1:], (2, 6)):
+        back = np.clip(x.mean(axis=0) + (x - x.mean(axis=0)) @ axes[:k].T @ axes[:k], 0, 1)
+        assert label == f"{k}:  {((back - x) ** 2).sum(axis=1).mean():.1f}"
+    chosen = np.random.default_rng(0).choice(80, 4, replace=False)
+    rows = [np.where(np.arange(DIM) < k, x[chosen], 0) for k in (DIM, 2, 6)]
+    assert shows(image, flow.tile(np.concatenate(rows).astype("float32"), 4))
+
+
+def test_reduce_says_what_is_still_read(labels):
+    mnist = data.load()
+    flow = identity((28, 28), -np.linspace(0, 1, 784, dtype="float32"))  # the lower half is wider
+    explore.reduce(flow, mnist.x_train[:3000], mnist.x_test[:300], columns=4, kept=(5, 783))
+    ((left, right),) = labels
+    assert left[2] == "783:  0.0,  100 %" and right[2] == "783:  0.0,  100 %"
+    assert int(left[1].split()[-2]) < 30 < int(right[1].split()[-2])
 
 
 def test_interpolation_ends_at_the_digits(flow, pixels, drawn):
@@ -145,11 +227,9 @@ def test_noise_says_how_both_were_trained(flow, small, drawn, monkeypatch):
 
 def test_neighbours_finds_them(flow, pixels):
     x = flow.scale(pixels)
-    index, distance = explore.nearest(flow, x[[3, 50]] + np.float32(0.01), pixels)
-    assert index.tolist() == [3, 50] and np.allclose(distance, 0.01 * DIM**0.5, rtol=0.05)
     samples = np.clip(flow.decode(flow.draw(16, 0.75, 0)), 0, 1)
     exact = [((x - row) ** 2).sum(axis=1).argmin() for row in samples]
-    assert explore.nearest(flow, samples, pixels)[0].tolist() == exact
+    assert quality.nearest(samples, pixels)[0].tolist() == exact
     expected = flow.tile(np.concatenate([samples, x[exact]]), 16)
     assert shows(explore.neighbours(flow, pixels, pixels), expected)
 
@@ -215,6 +295,18 @@ def test_captions_do_not_blur_the_picture():
     figure = pictures.captioned(image, "title", "caption", left=["a"], top=["b"])
     windows = np.lib.stride_tricks.sliding_window_view(figure[..., 0], image.shape)
     assert (windows == image).all(axis=(2, 3)).any()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_labels_stand_beside_their_rows(side):
+    image = np.zeros((60, 80), "uint8")
+    figure = pictures.captioned(image, "title", "caption", **{side: ["", "label"]})[..., 0]
+    dark = figure < 128
+    inside = np.flatnonzero((figure == 0).sum(axis=0) >= 60)
+    first, last = inside.min(), inside.max()
+    top = np.flatnonzero((figure == 0).sum(axis=1) >= 80).min()
+    beside = dark[top : top + 60, :first] if side == "left" else dark[top : top + 60, last + 1 :]
+    assert not beside[:30].any() and beside[30:].any()
 
 
 def test_the_script(small, tmp_path, pixels):

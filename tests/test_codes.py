@@ -1,0 +1,326 @@
+"""Fitted codes: a known mixture is found again, densities are densities, files hold them."""
+
+import os
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import ship
+from conftest import DIM, run
+from scipy import special, stats
+from test_checkpoint import with_model
+from test_scripts import in_process
+
+import codes
+import nice
+import sample
+from support import checkpoint, options, resuming
+from support.cli import UserError
+from trained import Trained
+
+
+def mixture(rng, G=3, R=2, D=5, labels=None):
+    """Some codes, their bounds out of reach."""
+    shares = np.arange(1, G + 1) / np.arange(1, G + 1).sum()
+    means, directions = 5 * rng.standard_normal((G, D)), rng.standard_normal((G, R, D))
+    rest, bounds = rng.uniform(0.3, 0.8, (G, D)), np.full((G, D), 1e3)
+    labels = np.arange(G) if labels is None else labels
+    arrays = (np.asarray(a, "float32") for a in (shares, means, directions, rest, -bounds, bounds))
+    return codes.Codes(np.asarray(labels, "int32"), *arrays)
+
+
+def covariances(found):
+    return [V.T @ V + np.diag(rest**2) for V, rest in zip(found.directions, found.rest)]
+
+
+def toy(known, rng, count=20_000):
+    """Codes of the mixture, rest included: `(z, group)`."""
+    group = rng.choice(len(known.shares), count, p=known.shares)
+    normals = [stats.multivariate_normal(m, c) for m, c in zip(known.means, covariances(known))]
+    z = np.empty((count, known.means.shape[1]), "float32")
+    for g, normal in enumerate(normals):
+        z[group == g] = normal.rvs((group == g).sum(), random_state=rng)
+    return z, group
+
+
+def test_a_known_mixture_is_recovered_by_its_labels(rng):
+    known = mixture(rng, labels=[-3, 7, 40_000])
+    z, group = toy(known, rng)
+    found = codes.fit(z, known.labels[group], numbers=1, directions=2)
+    assert found.labels.tolist() == [-3, 7, 40_000] and found.is_labelled
+    assert np.abs(found.shares - known.shares).max() < 0.02
+    assert np.abs(found.means - known.means).max() < 0.1
+    for one, other in zip(covariances(found), covariances(known)):
+        # the widest directions hold some of the rest: what is left is diagonal only nearly
+        assert np.abs(one - other).max() < 0.2 * np.abs(other).max()
+    assert np.log(found.shares).sum() == pytest.approx(np.log(known.shares).sum(), abs=0.1)
+    gap = (known.log_density(z) - found.log_density(z)).mean()
+    assert -0.01 < gap < 0.25  # nats: nothing fits better than the truth
+
+
+def test_groups_within_a_class_are_found(rng):
+    known = mixture(rng, G=3, D=6)._replace(means=20 * np.eye(3, 6, dtype="float32"))
+    z, _ = toy(known, rng)
+    found = codes.fit(z, numbers=3 * 6 * 6, directions=2)  # room for 3 groups of 2 + 4 rows
+    assert found.labels.tolist() == [0, 0, 0] and not found.is_labelled
+    order = np.argmax(found.means, axis=1)
+    assert sorted(order) == [0, 1, 2]
+    assert np.abs(found.means - known.means[order]).max() < 0.2
+
+
+def test_k_means_measures_with_sigma(rng):
+    """Two dimensions of two clusters each: sigma says which of them parts the groups."""
+    z = (rng.choice([-9, 9], (400, 2)) + rng.standard_normal((400, 2))).astype("float32")
+    for sigma, wide in (([1, 0.01], 0), ([0.01, 1], 1)):
+        means = codes.fit(z, None, np.array(sigma), numbers=2 * 2 * 5, directions=1).means
+        assert np.abs(means[:, wide]).min() > 8 and np.abs(means[:, 1 - wide]).max() < 3
+
+
+@pytest.mark.parametrize("counts", [(1, 3, 50), (500, 500, 2)])
+def test_small_classes_are_sound_and_no_group_is_tiny(rng, counts):
+    labels = np.repeat([0, 1, 2], counts)
+    z = rng.standard_normal((len(labels), 8)).astype("float32")
+    z[labels == 0, 0] += np.arange(counts[0]) // (counts[0] - 1 or 1) * 100  # an outlier
+    found = codes.fit(z, labels, numbers=10**6, directions=5)
+    assert codes._is_sound(found, 8)
+    assert np.isfinite(found.log_density(z)).all()
+    members = found.shares * len(z)
+    for label, count in enumerate(counts):
+        assert members[found.labels == label].min() > min(count, 10) - 0.1
+    assert members.sum() == pytest.approx(len(z))
+
+
+def test_the_density_is_that_of_scipy(rng):
+    known = mixture(rng)
+    z, _ = toy(known, rng, 200)
+    each = [
+        stats.multivariate_normal(m, c).logpdf(z) + np.log(s)
+        for m, c, s in zip(known.means, covariances(known), known.shares)
+    ]
+    assert np.abs(known.log_density(z) - special.logsumexp(each, axis=0)).max() < 1e-4
+
+
+def test_the_density_integrates_to_one(rng):
+    known = mixture(rng, D=2)
+    axis = np.linspace(-25, 25, 1001)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    total = np.exp(known.log_density(grid)).sum() * (axis[1] - axis[0]) ** 2
+    assert total == pytest.approx(1, abs=1e-4)
+
+
+def test_what_is_drawn_has_the_moments_asked_for(rng):
+    known = mixture(rng, labels=[4, 4, 9])
+    labels = known.draw_labels(40_000, rng)
+    assert (labels == 9).mean() == pytest.approx(known.shares[2], abs=0.01)
+    z = known.draw(np.full(40_000, 9), rng, 1.5)
+    assert z.dtype == np.float32
+    assert np.abs(z.mean(axis=0) - known.means[2]).max() < 0.05
+    V = known.directions[2]
+    assert np.abs(np.cov(z.T) - 1.5**2 * V.T @ V).max() < 0.2
+    z = known.draw(np.full(40_000, 4), rng, 0)  # the means alone, as often as their groups
+    share = (z == known.means[1]).all(axis=1).mean()
+    assert (z == known.means[0]).all(axis=1).mean() == pytest.approx(1 - share)
+    assert share == pytest.approx(2 / 3, abs=0.01)
+    low, high = known.means - 0.5, known.means + 0.25
+    z = known._replace(low=low, high=high).draw(np.full(1000, 9), rng, 5.0)
+    assert z.min(axis=0) == pytest.approx(low[2]) and z.max(axis=0) == pytest.approx(high[2])
+
+
+def test_a_code_is_of_the_label_asked_for(rng):
+    known = mixture(rng, G=6, labels=[1, 2, 3, 1, 2, 3])
+    labels = rng.choice([1, 2, 3], 500)
+    z = known.draw(labels, rng, 0.1)
+    nearest = ((z[:, None] - known.means) ** 2).sum(axis=2).argmin(axis=1)
+    assert np.array_equal(known.labels[nearest], labels)
+    with pytest.raises(UserError, match="no label 0 to draw; there are 1, 2, 3"):
+        known.draw([1, 0], rng)
+
+
+def test_the_same_codes_on_every_backend():
+    """Pinned: what NumPy alone makes of a seed is no backend's business."""
+    rng = np.random.default_rng(0)
+    known = mixture(rng)
+    z = known.draw(known.draw_labels(3, rng), rng, 1.0)
+    assert z[:, 0] == pytest.approx(DRAWN, abs=1e-5)
+
+
+DRAWN = [2.4136238, 2.8228054, 0.5618942]
+
+
+def save(path, encoder, fitted):
+    arrays = {**checkpoint.named(encoder), **fitted}
+    checkpoint.save(path, arrays, with_model())
+    return path
+
+
+def test_a_file_keeps_its_codes_in_float16_too(small, tmp_path, rng, monkeypatch):
+    known, (encoder, _) = mixture(rng, D=DIM), small()
+    path = save(str(tmp_path / "a.safetensors"), encoder, known.arrays())
+    assert all(map(np.array_equal, nice.load_whole(path)[3], known))
+    assert len(nice.load(path)) == 2  # the codes are no weights
+    half = str(tmp_path / "b.safetensors")
+    monkeypatch.setattr("sys.argv", ["ship.py", path, half])
+    ship.main(ship.parse())
+    assert os.path.getsize(half) < 0.7 * os.path.getsize(path)
+    again, _, configuration, found = nice.load_whole(half)
+    assert configuration == with_model()
+    for one, other in zip([*again.get_weights(), *found], [*encoder.get_weights(), *known]):
+        assert one.dtype == other.dtype and np.allclose(one, other, rtol=1e-3, atol=1e-6)
+    assert np.array_equal(found.shares, known.shares)
+    assert nice.load_whole(save(path, encoder, {}))[3] is None
+
+
+def damages(known):
+    """Ways to spoil codes: `(name, arrays)`."""
+    arrays = known.arrays()
+    for name in arrays:
+        yield f"without {name}", {n: a for n, a in arrays.items() if n != name}
+        yield f"{name} cut", {**arrays, name: arrays[name][:-1]}
+        yield f"{name} flat", {**arrays, name: arrays[name].ravel()[: len(arrays[name]) - 1]}
+        other = "float32" if name.endswith("labels") else "int32"
+        yield f"{name} as {other}", {**arrays, name: arrays[name].astype(other)}
+    yield "another name", {**arrays, "codes/more": known.rest}
+    yield "rest 0", {**arrays, "codes/rest": 0 * known.rest}
+    yield "shares below 0", {**arrays, "codes/shares": np.array([-1, 1, 1], "float32")}
+    yield "shares too large", {**arrays, "codes/shares": 2 * known.shares}
+    yield "bounds crossed", {**arrays, "codes/low": known.high, "codes/high": known.low}
+    yield "no group", {name: array[:0] for name, array in arrays.items()}
+    yield "other pictures", {n: a[..., :-1] if a.ndim > 1 else a for n, a in arrays.items()}
+
+
+@pytest.mark.parametrize("damage", dict(damages(mixture(np.random.default_rng(0), D=DIM))))
+def test_damaged_codes_are_refused(small, tmp_path, damage):
+    arrays = dict(damages(mixture(np.random.default_rng(0), D=DIM)))[damage]
+    path = save(str(tmp_path / "a.safetensors"), small()[0], arrays)
+    with pytest.raises(UserError, match="damaged codes"):
+        nice.load(path)
+
+
+# ---------------------------------------------------------------------- training
+
+
+def test_a_training_keeps_codes_of_its_classes(tmp_path, rng):
+    """Each label in a corner of its own of pixel space: its codes decode there."""
+    labels = np.arange(120) % 3
+    x = np.zeros((120, 4, 4), "uint8")
+    x[np.arange(120), labels] = rng.integers(150, 255, (120, 4))  # label k: row k bright
+    npz = str(tmp_path / "data.npz")
+    np.savez(npz, x_train=x, y_train=labels + 5)
+    run(npz, tmp_path)
+    flow = Trained(*nice.load_whole(str(tmp_path / options.TRAINED)))
+    assert flow.codes.classes.tolist() == [5, 6, 7]
+    asked = flow.codes.draw_labels(60, rng)
+    drawn = flow.pictures(flow.codes.draw(asked, rng, 1.0)).reshape(-1, 4, 4)
+    assert np.array_equal(drawn.mean(axis=2).argmax(axis=1), asked - 5)
+
+
+@pytest.mark.parametrize("labels", [None, np.array(["a", "b"] * 35), np.arange(70) / 2])
+def test_labels_that_cannot_be_asked_for_end_no_training(npz, tmp_path, capsys, labels):
+    with np.load(npz) as file:
+        arrays = dict(file)
+    np.savez(npz, **arrays, **({} if labels is None else {"y_train": labels}))
+    run(npz, tmp_path / "out")
+    assert ("codes without classes" in capsys.readouterr().out) == (labels is not None)
+    fitted = nice.load_whole(str(tmp_path / "out" / options.TRAINED))[3]
+    assert fitted.classes.tolist() == [0] and not fitted.is_labelled
+
+
+@pytest.mark.parametrize("moment", ["leave_pictures", "finish"])
+def test_a_killed_run_ends_with_the_same_codes(npz, tmp_path, monkeypatch, moment):
+    """Killed once its codes were kept, or before: in the first case they are fitted again."""
+    run(npz, tmp_path / "whole", "--epochs", "1")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(resuming.Keeper, moment, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        run(npz, tmp_path / "killed", "--epochs", "1")
+    run(npz, tmp_path / "killed", "--epochs", "1", "--resume")
+    whole, killed = ((tmp_path / n / options.TRAINED).read_bytes() for n in ("whole", "killed"))
+    assert whole == killed and b"codes/means" in whole
+
+
+# --------------------------------------------------------------------- sample.py
+
+
+@pytest.fixture
+def digits(small, tmp_path, rng, monkeypatch):
+    """A folder to stand in: with weights that have codes of labels 1, 4, and data of them."""
+    encoder, _ = small()
+    save(
+        str(tmp_path / "with.safetensors"), encoder, mixture(rng, 2, D=DIM, labels=[1, 4]).arrays()
+    )
+    save(str(tmp_path / "bare.safetensors"), encoder, {})
+    x = rng.integers(0, 256, (60, 3, 4)).astype("uint8")
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=1 + 3 * (np.arange(60) % 2))
+    np.savez(tmp_path / "unlabelled.npz", x_train=x)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def draw(monkeypatch, command):
+    """Run sample.py in this process."""
+    monkeypatch.setattr("sys.argv", ["sample.py", *command.split()])
+    sample.main(sample.parse())
+
+
+def stored(path):
+    with np.load(path) as file:
+        return dict(file)
+
+
+def test_digits_on_request(digits, monkeypatch, capsys):
+    weights = "--weights with.safetensors --rows 6"
+    draw(monkeypatch, f"{weights} --digits")
+    rows = imageio.imread("samples.png")
+    assert rows.shape == (2 * 3, 6 * 4)  # a row a label
+    draw(monkeypatch, f"{weights} --digits --output d.npz")
+    found = stored("d.npz")
+    assert found["labels"].tolist() == 6 * [1] + 6 * [4] and found["samples"].shape == (12, 3, 4)
+    tiled = found["samples"].reshape(2, 6, 3, 4).transpose(0, 2, 1, 3).reshape(6, 24)
+    assert np.array_equal(tiled, rows)
+    draw(monkeypatch, f"{weights} --digit 4 --output f.npz --count 2100")
+    found = stored("f.npz")
+    assert set(found["labels"].tolist()) == {4} and found["samples"].shape == (2100, 3, 4)
+    assert not np.array_equal(found["samples"][:1000], found["samples"][1000:2000])
+    assert f"sigma {options.TEMPERATURE:g}" in capsys.readouterr().out
+    draw(monkeypatch, f"{weights} --codes fitted --output m.npz --count 300 --sigma 0")
+    found = stored("m.npz")
+    assert set(found["labels"].tolist()) == {1, 4}
+    for label in (1, 4):  # at sigma 0 the means, decoded
+        assert len(np.unique(found["samples"][found["labels"] == label], axis=0)) == 1
+    assert len(np.unique(found["samples"], axis=0)) == 2
+
+
+def test_the_prior_stays_the_default(digits, monkeypatch):
+    draw(monkeypatch, "--weights with.safetensors --output a.npz --rows 3")
+    draw(monkeypatch, "--weights bare.safetensors --output b.npz --rows 3 --sigma 0.75")
+    draw(monkeypatch, "--weights with.safetensors --output c.npz --rows 3 --codes prior")
+    a, b, c = (stored(f"{name}.npz") for name in "abc")
+    assert set(a) == {"samples"}
+    assert np.array_equal(a["samples"], b["samples"]) and np.array_equal(a["samples"], c["samples"])
+
+
+def test_codes_are_fitted_on_the_spot(digits, monkeypatch, capsys):
+    before = set(os.listdir("."))
+    draw(monkeypatch, "--weights bare.safetensors --data data.npz --digit 4 --output d.npz")
+    assert "fitting them to data.npz" in capsys.readouterr().out
+    assert set(os.listdir(".")) == before | {"d.npz"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ("--digit 7", "no label 7 to draw; there are 1, 4"),
+        ("--digit 99999999999", "no label 99999999999"),
+        ("--digit seven", "whole number"),
+        ("--digit 4 --digits", "not allowed with"),
+        ("--digits --codes prior", "leave --codes prior out"),
+        ("--weights bare.safetensors --data unlabelled.npz --digits", "no labels"),
+        ("--weights bare.safetensors --data unlabelled.npz --digit 0", "no labels"),
+        ("--weights bare.safetensors --data missing.npz --digits", "no data file"),
+        ("--digit 4 --count 9", "--count needs"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_clear_line(digits, flags, reason):
+    before = set(os.listdir("."))
+    code, stderr = in_process("sample.py", "--weights", "with.safetensors", *flags.split())
+    assert code == 2 and stderr.count("\n") == 1 and reason in stderr, stderr
+    assert set(os.listdir(".")) == before

@@ -1,0 +1,113 @@
+"""Figures of sample quality against closed forms, SciPy and digits whose answer is known."""
+
+import numpy as np
+import pytest
+from scipy import linalg
+
+from support import checkpoint, data, options, quality
+from support.cli import UserError
+
+
+@pytest.fixture(scope="module")
+def mnist():
+    return data.load()
+
+
+@pytest.fixture(scope="module")
+def test_digits(mnist):
+    return quality.scaled(mnist.x_test[:1000])
+
+
+def gaussian(rng, count, mean, root):
+    return mean + rng.standard_normal((count, len(mean))) @ root.T
+
+
+def test_frechet_is_that_of_the_gaussians(rng):
+    """Diagonal covariances: ‖μ - ν‖² + Σ (√a_i - √b_i)²."""
+    mean, a, b = np.arange(5.0), np.array([1, 2, 3, 0.5, 0]), np.array([2, 2, 1, 0, 0.3])
+    found = quality.frechet(
+        gaussian(rng, 200_000, mean, np.diag(a)), gaussian(rng, 100_000, 0 * mean, np.diag(b))
+    )
+    assert found == pytest.approx((mean**2).sum() + ((a - b) ** 2).sum(), rel=0.01)
+
+
+def test_frechet_agrees_with_the_matrix_root(rng):
+    x, y = (gaussian(rng, 500, rng.normal(size=8), rng.normal(size=(8, 8))) for _ in range(2))
+    a, b = np.cov(x.T), np.cov(y.T)
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(a + b - 2 * linalg.sqrtm(a @ b).real)
+    assert quality.frechet(x, y) == pytest.approx(expected, rel=1e-9)
+    assert quality.frechet(y, x) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_set_is_no_distance_from_itself(rng):
+    x = rng.random((100, 64)).astype("float32")  # of deficient rank in parts, as features are
+    x[:, ::3] = 0
+    assert abs(quality.frechet(x, x[::-1])) < 1e-6
+
+
+def test_entropy_lies_between_one_digit_and_all():
+    assert quality.entropy(np.full(50, 7)) == 0
+    assert quality.entropy(np.arange(1000) % 10) == pytest.approx(np.log(10))
+    assert quality.entropy(np.arange(1000) % 2) == pytest.approx(np.log(2))
+
+
+def test_nearest_finds_a_copy_and_what_is_a_step_away(mnist):
+    pixels = mnist.x_train[:12_000]  # two parts
+    chosen = np.array([3, 10_500])
+    x = quality.scaled(pixels[chosen])
+    index, distance = quality.nearest(x, pixels)
+    assert index.tolist() == chosen.tolist() and (distance == 0).all()
+    step = np.zeros_like(x)
+    step[:, 400] = 0.25
+    index, distance = quality.nearest(x + step, pixels)
+    assert index.tolist() == chosen.tolist() and np.allclose(distance, 0.25)
+
+
+def test_the_classifier_reads_digits_on_every_backend(mnist, test_digits):
+    probabilities, features = quality.read(test_digits)
+    assert probabilities.shape == (1000, 10) and features.shape == (1000, 64)
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5) and (features >= 0).all()
+    right = probabilities.argmax(axis=1) == mnist.y_test[:1000]
+    assert right.mean() > 0.985
+    # What TensorFlow found, on two pictures: other backends find the same.
+    assert np.abs(features[:2].sum(axis=1) - [71.4085, 80.4593]).max() < 1e-3
+    configuration, arrays = checkpoint.read(quality.CLASSIFIER)
+    assert sum(a.size for a in arrays.values()) * 2 < 1e6
+
+
+def test_figures_of_digits_and_of_noise(mnist, test_digits, rng):
+    test = quality.read(test_digits)[1]
+    x, labels = quality.scaled(mnist.x_train[:300]), mnist.y_train[:300]
+    found = quality.figures(x, test, mnist.x_train[:2000], labels, close=20)
+    assert found["nearest"] == 0 and found["as_asked"] > 0.97 and found["confidence"] > 0.97
+    assert 2.2 < found["entropy"] <= np.log(10)
+    other = quality.figures(x, test, None, (labels + 1) % 10)
+    assert other["as_asked"] < 0.03 and other["nearest"] is None
+    noise = quality.figures(rng.random((300, 784), "float32"), test, mnist.x_train[:2000])
+    assert noise["distance"] > 5 * found["distance"] and noise["nearest"] > 5
+    assert noise["as_asked"] is None
+
+
+def test_only_digits_are_digits(mnist):
+    assert quality.are_digits(mnist)
+    assert not quality.are_digits(mnist._replace(y_test=None))
+    assert not quality.are_digits(mnist._replace(x_test=None, y_test=None))
+    assert not quality.are_digits(mnist._replace(picture=(14, 56)))
+    assert not quality.are_digits(mnist._replace(y_test=np.roll(mnist.y_test, 1)))
+
+
+def test_a_missing_classifier_is_one_clear_line(monkeypatch):
+    monkeypatch.setattr(quality, "CLASSIFIER", options.WEIGHTS + "/none.safetensors")
+    with pytest.raises(UserError, match="tools/classifier.py"):
+        quality.classifier.__wrapped__()
+
+
+def test_principal_components_are_those_of_the_covariance(rng):
+    x = rng.integers(0, 256, (11_000, 6)).astype("uint8")
+    x[:, 3] = x[:, 0]
+    mean, components = quality.principal(x)
+    scaled = x / 255
+    assert np.allclose(mean, scaled.mean(axis=0), atol=1e-6)
+    spread = ((scaled - mean) @ components.T).var(axis=0)
+    assert np.allclose(spread, np.linalg.eigvalsh(np.cov(scaled.T, bias=True))[::-1])
+    assert spread[0] > 1.5 * spread[1] and spread[-1] < 1e-5
