@@ -5,6 +5,7 @@ import base64
 import copy
 import io
 import re
+import shutil
 import subprocess
 
 import imageio.v3 as imageio
@@ -178,6 +179,7 @@ def test_the_first_cell_says_what_to_do_where_the_project_is_not(saved, tmp_path
         run_alone(of(saved, "setup").source, tmp_path)
 
 
+@pytest.mark.skipif(not shutil.which("git"), reason="no git, with which the cell clones")
 def test_the_first_cell_clones_the_project(saved, tmp_path):
     """As on Colab, where only the notebook is; here the clone is one module that says so."""
     origin = tmp_path / "origin"

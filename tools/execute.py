@@ -20,7 +20,7 @@ def execute(notebook):
     """
     client = nbclient.NotebookClient(
         notebook,
-        timeout=1200,  # seconds a cell
+        timeout=None,  # a busy machine may take its time
         resources={"metadata": {"path": options.HERE}},
         coalesce_streams=True,
         record_timing=False,  # what would change with every run
