@@ -18,8 +18,6 @@ from support.cli import UserError
 from support.files import write
 from support.options import SUFFIX
 
-DTYPES = ("float16", "float32", "int32", "int64", "uint32", "uint8")
-
 
 def named(model):
     """A model's weights by their paths, as a weights file has them."""
@@ -42,7 +40,7 @@ def read(path):
     """Read a file whole: `(configuration, {name: array})`, float16 as float32.
 
     Raises: `UserError` for a file that is missing, truncated, of another kind,
-        or holds anything but plain arrays of finite numbers.
+        or holds anything but arrays of finite numbers.
     """
     if not os.path.exists(path):
         raise UserError(f"there is no weights file {path}. Train one with: python nice.py")
@@ -65,8 +63,6 @@ def read(path):
 
 
 def _checked(array):
-    if array.dtype.name not in DTYPES:
-        raise ValueError(f"an array of {array.dtype}")
     if not np.isfinite(array).all():
         raise ValueError("NaN or infinite numbers")
     return array.astype("float32") if array.dtype == np.float16 else array
