@@ -46,14 +46,14 @@ def read(path):
         raise UserError(f"there is no weights file {path}. Train one with: python nice.py")
     if not os.path.isfile(path):  # of a pipe the reader would wait for ever
         raise UserError(f"{path} is a folder, a pipe or a device; name a {SUFFIX} file.")
+    if not os.access(path, os.R_OK):  # the reader would say that there is none
+        raise UserError(f"{path} may not be read: no permission.")
     try:
         with safetensors.safe_open(path, "numpy") as file:
             configuration = json.loads((file.metadata() or {})["configuration"])
             arrays = {name: _checked(file.get_tensor(name)) for name in file.keys()}
         if not isinstance(configuration, dict):
             raise ValueError("its configuration is no object")
-    except PermissionError:
-        raise UserError(f"{path} may not be read: no permission.") from None
     except Exception as error:  # the reader, json and NumPy raise nearly anything
         reason = "no configuration" if isinstance(error, KeyError) else error
         raise UserError(
