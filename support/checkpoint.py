@@ -18,8 +18,6 @@ from support.cli import UserError
 from support.files import write
 from support.options import SUFFIX
 
-DTYPES = ("float16", "float32", "int32", "int64", "uint32", "uint8")
-
 
 def named(model):
     """A model's weights by their paths, as a weights file has them."""
@@ -42,20 +40,20 @@ def read(path):
     """Read a file whole: `(configuration, {name: array})`, float16 as float32.
 
     Raises: `UserError` for a file that is missing, truncated, of another kind,
-        or holds anything but plain arrays of finite numbers.
+        or holds anything but arrays of finite numbers.
     """
     if not os.path.exists(path):
         raise UserError(f"there is no weights file {path}. Train one with: python nice.py")
     if not os.path.isfile(path):  # of a pipe the reader would wait for ever
         raise UserError(f"{path} is a folder, a pipe or a device; name a {SUFFIX} file.")
+    if not os.access(path, os.R_OK):  # the reader would say that there is none
+        raise UserError(f"{path} may not be read: no permission.")
     try:
         with safetensors.safe_open(path, "numpy") as file:
             configuration = json.loads((file.metadata() or {})["configuration"])
             arrays = {name: _checked(file.get_tensor(name)) for name in file.keys()}
         if not isinstance(configuration, dict):
             raise ValueError("its configuration is no object")
-    except PermissionError:
-        raise UserError(f"{path} may not be read: no permission.") from None
     except Exception as error:  # the reader, json and NumPy raise nearly anything
         reason = "no configuration" if isinstance(error, KeyError) else error
         raise UserError(
@@ -65,8 +63,6 @@ def read(path):
 
 
 def _checked(array):
-    if array.dtype.name not in DTYPES:
-        raise ValueError(f"an array of {array.dtype}")
     if not np.isfinite(array).all():
         raise ValueError("NaN or infinite numbers")
     return array.astype("float32") if array.dtype == np.float16 else array
