@@ -12,8 +12,9 @@ import time
 
 from support import cli, options
 
-NOISE_FREE = os.path.join(options.WEIGHTS, "noise-free" + options.SUFFIX)
-PAPER = os.path.join(options.WEIGHTS, "paper" + options.SUFFIX)
+NOISE_FREE, DEEP, PAPER = (
+    os.path.join(options.WEIGHTS, name + options.SUFFIX) for name in ("noise-free", "deep", "paper")
+)
 NAMES = ("digits", "temperature", "interpolate", "traverse", "spectrum", "reduce", "noise",
          "convention", "inpaint", "neighbours", "likely")  # fmt: skip
 
@@ -248,8 +249,9 @@ def noise(flow, without, seed=0):
             f"--noise-free has {without.dim} pixels a picture, the other weights {flow.dim}: "
             "train with --noise 0 on the same data."
         )
-    held = [f.configuration.get("schedule") for f in (flow, without)]
-    same = held[0] is not None and held[0] == held[1]
+    held = [f.configuration for f in (flow, without)]
+    same = "schedule" in held[0] and held[0]["schedule"] == held[1].get("schedule")
+    same = same and len({str({**c["model"], "noise": 0}) for c in held}) == 1
     return compare(
         (without, flow),
         ["trained without noise", "trained with noise"],
@@ -265,7 +267,9 @@ def schedule(flow):
     """How a flow was trained, in words, where its file says so."""
     held = flow.configuration.get("schedule", {})
     shown = ("epochs", "learning_rate", "schedule", "scale_pace", "epsilon", "weight_decay")
-    words = [f"{name.replace('_', ' ')} {held[name]}" for name in shown if name in held]
+    words = [
+        f"{name.replace('_', ' ')} {held[name]}" for name in shown if held.get(name) is not None
+    ]
     best = flow.configuration.get("best")
     if not held and best:  # a file from before schedules were recorded
         words = [f"its epoch {best['epoch']}, learning rate {best['learning_rate']:.1e} by then"]
@@ -409,6 +413,10 @@ class Job:
         return Trained.load(self.args.noise_free)
 
     @functools.cached_property
+    def deep(self):  # what `noise_free` was trained like
+        return self.flow if self.args.weights else Trained.load(DEEP)
+
+    @functools.cached_property
     def paper(self):
         return self.flow if self.args.weights else Trained.load(PAPER)
 
@@ -431,7 +439,7 @@ PICTURES = {
     "reduce": lambda job: reduce(
         job.flow, *job.pixels(job.flow), quality.are_digits(job.data), job.seed
     ),
-    "noise": lambda job: noise(job.flow, job.noise_free, job.seed),
+    "noise": lambda job: noise(job.deep, job.noise_free, job.seed),
     "convention": lambda job: convention(job.data, job.seed),
     "inpaint": lambda job: inpaint(job.paper, *job.pixels(job.paper), job.seed),
     "neighbours": lambda job: neighbours(job.flow, *job.pixels(job.flow), job.seed),
