@@ -62,7 +62,7 @@ def row(flow, z, labels, known, held, choice, usual, seed):
     def nearest(temperature):
         return float(np.median(quality.nearest(drawn(CLOSE, temperature)[0], known)[1]))
 
-    trials = np.array([1.5, 2.5, 3.5])
+    trials = np.array([1.0, 2.0, 3.0, 4.0, 6.0])
     temperature = float(np.interp(usual, [nearest(t) for t in trials], trials))
     x, asked = drawn(COUNT, temperature)
     found = quality.figures(x, held, known, asked, CLOSE)
