@@ -4,7 +4,7 @@
 const $ = (id) => document.getElementById(id);
 const all = (selector) => document.querySelectorAll(selector);
 const SHIPPED = ["deep", "pretrained", "paper", "noise-free"]; // the first that is there opens
-const ANNEAL = 0.75; // the article's temperature
+const ANNEAL = 0.75;
 const offline = location.protocol === "file:";
 
 // --- state
@@ -13,7 +13,7 @@ const DEFAULTS = {
 	lang: navigator.language.startsWith("zh") ? "zh" : "en",
 	theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light",
 	w: "", // weights, a name of SHIPPED
-	z: "s1", // s<seed>: from the prior; t<index>: a test digit's; else 0
+	z: "s3", // s<seed>: from the prior; t<index>: a test digit's; else 0
 	T: ANNEAL,
 	moved: "", // dimension:by,dimension:by
 	x: "", // t<index>: a test digit; else the drawing

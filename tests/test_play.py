@@ -317,23 +317,29 @@ def test_drawn_digit(page, flow, digits):
     assert shown == [f"{digits.y_train[i]} · {distances[i]:.1f}" for i in nearest]
 
 
-def test_presets(page, digits):
+def test_presets(page, flow, digits):
+    def nats():
+        settle(page)
+        return float(page.locator("#nats").inner_text().split()[0])
+
+    def expected(x):
+        return pytest.approx(flow.log_likelihood(flow.scale(x.reshape(1, -1)))[0], abs=0.5)
+
     page.click("#some")
     settle(page)
-    nats = float(page.locator("#nats").inner_text().split()[0])
+    assert nats() == expected(digits.x_test[int(page.evaluate("state.x").removeprefix("t"))])
+    page.evaluate("clear('t0')")
+    plain = nats()
     page.locator("#shift").fill("4")
-    settle(page)
-    n = int(page.evaluate("state.x").removeprefix("t"))
-    expected = np.zeros((28, 28), "uint8")
-    expected[:, 4:] = digits.x_test[n].reshape(28, 28)[:, :-4]
-    assert page.evaluate("Array.from(look)") == expected.ravel().tolist()
-    assert float(page.locator("#nats").inner_text().split()[0]) < nats
+    shifted = np.zeros((28, 28), "uint8")
+    shifted[:, 4:] = digits.x_test[0].reshape(28, 28)[:, :-4]
+    assert nats() == expected(shifted) and nats() < plain
+    assert page.evaluate("Array.from(look)") == shifted.ravel().tolist()
     page.click("#clear")
-    settle(page)
-    blank = float(page.locator("#nats").inner_text().split()[0])
+    blank = nats()
+    assert blank == expected(np.zeros(784, "uint8"))
     page.click("#corner")
-    settle(page)
-    assert float(page.locator("#nats").inner_text().split()[0]) < blank - 1000
+    assert nats() < blank - 1000
     page.click("#corner")
 
 

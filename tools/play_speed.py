@@ -28,9 +28,11 @@ MOVE = """() => new Promise(done => {
 })"""
 STROKE = """() => new Promise(done => {
     const at = () => 60 + 160 * Math.random(), start = performance.now();
-    new MutationObserver((_, self) => { self.disconnect(); done([nats, performance.now() - start]); })
-        .observe($('neighbours'), {childList: true});
     let nats = 0;
+    new MutationObserver((_, self) => {
+        self.disconnect();
+        done([nats, performance.now() - start]);
+    }).observe($('neighbours'), {childList: true});
     stroke(at(), at(), at(), at());
     requestAnimationFrame(() => setTimeout(() => { nats = performance.now() - start; }));
 })"""
