@@ -408,9 +408,12 @@ def test_language_switches_every_word(page):
 
 
 def test_controls_have_names(page):
-    unnamed = page.evaluate("""[...document.querySelectorAll("button, input, select, canvas[id]")]
-        .filter(e => !(e.ariaLabel || e.matches("button") && e.textContent.trim() || e.labels?.[0]?.textContent.trim()))
-        .map(e => e.id)""")
+    unnamed = page.evaluate("""() => {
+        const text = (e) => e?.textContent.trim();
+        const name = (e) => e.ariaLabel || (e.matches("button") && text(e)) || text(e.labels?.[0]);
+        const controls = document.querySelectorAll("button, input, select, canvas[id]");
+        return [...controls].filter(e => !name(e)).map(e => e.id);
+    }""")
     assert unnamed == []
 
 
