@@ -1,10 +1,9 @@
 "use strict";
-/* Pictures in and out: canvases, a pen for finger, mouse and keyboard, MNIST's normalisation. */
+/* Pictures in and out. */
 
 const clamp = (v, low = 0, high = 1) => Math.min(Math.max(v, low), high);
 
-/** Values onto a canvas, a pixel each, black to white. `signed`: what is below 0 in blue;
-		`mask`: what is hidden tinted. */
+/** Values onto a canvas, a pixel each; `signed`: negative ones in blue; `mask` is tinted. */
 function paint(canvas, values, width, { signed, mask } = {}) {
 	const picture = new ImageData(width, values.length / width);
 	values.forEach((v, i) => {
@@ -28,8 +27,7 @@ function paintAll(canvas, pictures, width, columns, gap = 0) {
 	paint(canvas, values, across);
 }
 
-/** Calls `stroke(x0, y0, x1, y1)` in the canvas's own pixels. By keyboard the arrows move a pen,
-		which Space lowers and lifts; the canvas's parent shows it. */
+/** Calls `stroke(x0, y0, x1, y1)`, in the canvas's pixels. Arrows move a pen, Space lowers it. */
 function pen(canvas, stroke) {
 	let last = null, at = [0.5, 0.5], down = false;
 	const line = (...ends) => stroke(...ends.flat().map((v, i) => v * [canvas.width, canvas.height][i % 2]));
@@ -43,12 +41,11 @@ function pen(canvas, stroke) {
 		last = to;
 	};
 	canvas.onpointerdown = (event) => {
-		if (event.button) return;
 		canvas.setPointerCapture(event.pointerId);
 		follow(event);
 	};
 	canvas.onpointermove = (event) => {
-		if (last) (event.getCoalescedEvents?.() ?? [event]).forEach(follow);
+		if (last) follow(event);
 	};
 	canvas.onpointerup = canvas.onpointercancel = () => { last = null; };
 	const cursor = (shown) => {
@@ -71,8 +68,7 @@ function pen(canvas, stroke) {
 	canvas.onblur = () => cursor((down = false));
 }
 
-/** The ink of a canvas as MNIST has its digits: scaled into a box of 20/28 of the picture, grey by
-		area, its centre of mass in the middle. Returns bytes, all 0 for no ink. */
+/** A canvas's ink as MNIST has its digits: in a box of 20/28, grey by area, centred by mass; bytes. */
 function normalise(canvas, height, width) {
 	const W = canvas.width, { data } = canvas.getContext("2d").getImageData(0, 0, W, canvas.height);
 	const inked = [];
@@ -109,12 +105,12 @@ function histogram(values, mark) {
 	for (const v of values) counts[clamp(Math.floor((v - low) / span * bins), 0, bins)]++;
 	const most = Math.max(...counts);
 	const bars = counts.map((n, i) => `M${6 * i} 78v${(-n / most * 56).toFixed(1)}h5V78z`).join("");
-	const step = [200, 500, 1000, 2000, 5000].find((s) => span / s < 6) ?? 1e4;
+	const step = 10 ** Math.ceil(Math.log10(span / 6));
 	let ticks = "";
 	for (let v = Math.ceil(low / step) * step; v < low + span; v += step)
 		if (Math.abs(place(v) - 210) < 190) ticks += `<text x="${place(v)}" y="93">${v}</text>`;
 	const x = clamp(place(mark), 2, 418), anchor = x < 70 ? "start" : x > 350 ? "end" : "middle";
 	const label = (place(mark) < 0 ? "◂ " : "") + mark.toFixed(0) + (place(mark) > 420 ? " ▸" : "");
 	return `<svg viewBox="0 0 420 96" aria-hidden="true"><path class="bars" d="${bars}"/><path class="axis" d="M0 78.5H420"/>${ticks}`
-		+ `<path class="mark" d="M${x} 16V78"/><text class="mark" x="${x}" y="11" text-anchor="${anchor}">${label}</text></svg>`;
+		+ `<path class="mark" d="M${x} 16V78"/><text class="mark" x="${x}" y="11" style="text-anchor:${anchor}">${label}</text></svg>`;
 }

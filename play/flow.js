@@ -1,20 +1,11 @@
 "use strict";
-/* layers.py once more, for the browser; formula numbers are the article's, kexue.fm/archives/5776.
-   Classic scripts, and a function for the whole: opened as file:// a page may load neither modules
-   nor a worker's file, but a worker can be given this function's text. */
+/* layers.py once more; formula numbers are the article's. A classic script and one function: opened
+   as file:// a page may load neither modules nor a worker, but make one of this function's text. */
 
 function flowKit() {
-	/** What is wrong with a file: `reason` is a key of words.js. */
-	class Problem extends Error {
-		constructor(reason) {
-			super(reason);
-			this.reason = reason;
-		}
-	}
-
 	// --- the file
 
-	/** float16 to float32: its bits moved into place, and the exponents' bias put right. */
+	/** float16 to float32: the bits moved into place, the exponents' bias put right. */
 	function widened(bytes) {
 		const halves = new Uint16Array(bytes), values = new Float32Array(halves.length);
 		const bits = new Uint32Array(values.buffer);
@@ -28,16 +19,11 @@ function flowKit() {
 
 	const READ = { F16: widened, F32: (b) => new Float32Array(b), I32: (b) => new Int32Array(b) };
 
-	/** A safetensors file: {configuration, tensor(name, shape), has(name)}, or a `Problem`. */
+	/** A safetensors file: {configuration, tensor(name, shape), has(name)}. */
 	function open(buffer) {
-		let start, header, configuration;
-		try {
-			start = 8 + Number(new DataView(buffer).getBigUint64(0, true));
-			header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, start - 8)));
-			configuration = JSON.parse(header.__metadata__.configuration);
-		} catch {
-			throw new Problem("foreign");
-		}
+		const start = 8 + Number(new DataView(buffer).getBigUint64(0, true));
+		const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, start - 8)));
+		const configuration = JSON.parse(header.__metadata__.configuration);
 		function tensor(name, wanted) {
 			const { dtype, shape = [], data_offsets: [from, to] = [] } = header[name] ?? {};
 			const read = READ[dtype], size = dtype === "F16" ? 2 : 4;
@@ -47,32 +33,30 @@ function flowKit() {
 			const values = fits && read(buffer.slice(start + from, start + to));
 			let sum = 0;
 			for (let i = 0; i < values.length; i++) sum += values[i];
-			if (!fits || !Number.isFinite(sum)) throw new Problem("damaged");
+			if (!fits || !Number.isFinite(sum)) throw Error("damaged");
 			return Object.assign(values, { shape });
 		}
 		return { configuration, tensor, has: (name) => name in header };
 	}
 
-	/** The model of a configuration; throws `Problem` where it is of another kind. */
+	/** The model of a configuration; throws where it is of another kind. */
 	function check({ model = {}, prior, levels, picture = [] }) {
-		const one = (value, ...values) => values.includes(value);
-		const whole = (n, least) => Number.isInteger(n) && n >= least;
-		if (model.dim % 2 || picture[0] * picture[1] !== model.dim || !(levels > 1)
-			|| !whole(model.couplings, 1) || !whole(model.units, 1) || !whole(model.depth, 0)
-			|| !one(model.output_activation, "relu", "linear") || !one(prior, "gaussian", "logistic")
-			|| !one(model.convention, "article", "paper") || !one(model.shuffle, "reverse", "random"))
-			throw new Problem("foreign");
+		const { dim, couplings, depth, units, output_activation, convention, shuffle } = model;
+		const words = [output_activation, convention, shuffle, prior].join(" ");
+		if (!(picture[0] * picture[1] === dim && dim % 2 === 0 && levels > 1 && couplings > 0 && depth >= 0
+			&& units > 0 && /^(relu|linear) (article|paper) (reverse|random) (gaussian|logistic)$/.test(words)))
+			throw Error("foreign");
 		return model;
 	}
 
 	const count = (n) => Int32Array.from({ length: n }, (_, i) => i);
 
-	/** np.random.RandomState(seed).permutation(n): a Mersenne Twister and NumPy's old shuffle. */
-	function permutation(seed, n) {
-		const mt = Uint32Array.of(seed, ...new Array(623)), order = count(n);
+	/** The Mersenne Twister of a seed: a function that gives 32 random bits. */
+	function twister(seed) {
+		const mt = Uint32Array.of(seed, ...new Array(623));
 		for (let i = 1; i < 624; i++) mt[i] = Math.imul(1812433253, mt[i - 1] ^ (mt[i - 1] >>> 30)) + i;
 		let at = 624;
-		const next = () => {
+		return () => {
 			if (at === 624)
 				for (let i = at = 0; i < 624; i++) {
 					const y = (mt[i] & 0x80000000) | (mt[(i + 1) % 624] & 0x7fffffff);
@@ -82,8 +66,13 @@ function flowKit() {
 			y ^= y >>> 11;
 			y ^= (y << 7) & 0x9d2c5680;
 			y ^= (y << 15) & 0xefc60000;
-			return y ^ (y >>> 18);
+			return (y ^ (y >>> 18)) >>> 0;
 		};
+	}
+
+	/** np.random.RandomState(seed).permutation(n). */
+	function permutation(seed, n) {
+		const order = count(n), next = twister(seed);
 		for (let i = n - 1; i > 0; i--) {
 			const mask = 2 ** (32 - Math.clz32(i)) - 1;
 			let j;
@@ -97,7 +86,7 @@ function flowKit() {
 
 	const rows = []; // that a layer needs
 
-	/** out = x @ kernel + bias. Behind a relu two of three x are 0: their rows are skipped. */
+	/** x @ kernel + bias. Behind a relu two of three x are 0: their rows are skipped. */
 	function dense(x, { kernel, bias, out, relu }) {
 		const width = out.length;
 		let n = 0, k = 0;
@@ -141,7 +130,7 @@ function flowKit() {
 	}
 
 	class Flow {
-		/** Reads a weights file whole (an ArrayBuffer), or throws `Problem`. */
+		/** Reads a weights file whole, or throws. */
 		constructor(buffer) {
 			const file = open(buffer), { configuration } = file, model = check(configuration);
 			const { dim } = model, half = dim / 2;
@@ -265,15 +254,9 @@ function flowKit() {
 		return z.map((v, i) => Math.min(Math.max(v, low[from + i]), high[from + i]));
 	}
 
-	/** Random numbers of a seed, the same in every browser (mulberry32). */
+	/** Random numbers of a seed, the same in every browser. */
 	function randomOf(seed) {
-		let state = Math.imul(seed, 2654435761);
-		const uniform = () => {
-			state = (state + 0x6d2b79f5) | 0;
-			let t = Math.imul(state ^ (state >>> 15), 1 | state);
-			t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-			return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 2 ** 32; // never 0 or 1
-		};
+		const next = twister(seed), uniform = () => (next() + 0.5) / 2 ** 32; // never 0 or 1
 		return {
 			uniform,
 			normal: () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()),
@@ -281,7 +264,7 @@ function flowKit() {
 		};
 	}
 
-	return { Problem, Flow, drawCode, randomOf };
+	return { Flow, drawCode, randomOf };
 }
 
 const kit = flowKit();

@@ -1,10 +1,10 @@
 "use strict";
-/* The page: state in the URL's hash, a function a card, and what they share. */
+/* The page: a function a card, and what they share. */
 
 const $ = (id) => document.getElementById(id);
 const all = (selector) => document.querySelectorAll(selector);
 const SHIPPED = ["deep", "pretrained", "paper", "noise-free"]; // the first that is there opens
-const ANNEAL = 0.75; // the article's temperature
+const ANNEAL = 0.75;
 const offline = location.protocol === "file:";
 
 // --- state
@@ -13,7 +13,7 @@ const DEFAULTS = {
 	lang: navigator.language.startsWith("zh") ? "zh" : "en",
 	theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light",
 	w: "", // weights, a name of SHIPPED
-	z: "s1", // s<seed>: of the prior; t<index>: of a test digit; else 0
+	z: "s3", // s<seed>: from the prior; t<index>: a test digit's; else 0
 	T: ANNEAL,
 	moved: "", // dimension:by,dimension:by
 	x: "", // t<index>: a test digit; else the drawing
@@ -60,7 +60,7 @@ const digits = () =>
 const random = (n) => Math.floor(Math.random() * n);
 const anyDigit = () => `t${random(digits())}`;
 
-/** A test digit, t<index>, in bytes. */
+/** t<index>, in bytes. */
 function testDigit(name) {
 	const at = (+name.slice(1) % digits() || 0) * flow.dim;
 	return data.test.pixels.subarray(at, at + flow.dim);
@@ -74,7 +74,7 @@ const minus = (v, places = 0) => v.toFixed(places).replace("-", "−");
 const dirty = new Set(); // cards
 const CARDS = { drawCode, drawLook, drawAsked, drawBetween, drawFill };
 
-/** Draw cards, one a frame; without names all of them, the first one first. */
+/** Draw cards, all unless named, one a frame. */
 function refresh(...names) {
 	if (!dirty.size) requestAnimationFrame(draw);
 	for (const name of names.length ? names : Object.keys(CARDS)) dirty.add(name);
@@ -89,7 +89,6 @@ function draw() {
 
 function showSlider(input, value, places = 2) {
 	input.value = value;
-	input.setAttribute("aria-valuetext", value.toFixed(places));
 	input.parentElement.lastChild.textContent = minus(value, places);
 }
 
@@ -98,7 +97,7 @@ const row = (name, low, high, step, attribute) => `<span>${name}</span><small>${
 
 // --- 1: the code
 
-let base = {}; // the code before temperature and sliders, kept while they move
+let base = {}; // the code before temperature and sliders
 
 function currentCode() {
 	const { z: name, T } = state, key = name + digits();
@@ -119,12 +118,7 @@ function drawCode() {
 	const stage = (h, c) => paint(canvases[n - c + 1], flow.upright(h, c), flow.width, { signed: true });
 	paint(canvases[0], flow.upright(z, n).map((v) => v / 3), flow.width, { signed: true });
 	show("digit", flow.decode(z, stage));
-	for (const input of all("[data-dimension]")) {
-		const value = z[input.dataset.dimension], reach = Math.max(8, Math.ceil(Math.abs(value)));
-		[input.min, input.max] = [-reach, reach];
-		[input.previousSibling.textContent, input.nextSibling.textContent] = [`−${reach}`, `+${reach}`];
-		showSlider(input, value);
-	}
+	for (const input of all("[data-dimension]")) showSlider(input, z[input.dataset.dimension]);
 	showSlider($("T"), state.T);
 	const { energy, constant, total } = flow.terms(z);
 	const term = (sign, formula, value) => `<span><b>${math(formula)}</b>${sign} ${minus(value, 1)}</span>`;
@@ -133,7 +127,7 @@ function drawCode() {
 			: term("−", "∑ softplus(±z)", energy)) + `<small>${say("nats")}</small><a>(15)</a>`;
 }
 
-/** The sliders and the stages of a flow that has just been loaded. */
+/** Sliders and stages. */
 function buildCode() {
 	const { sigma, couplings, sign } = flow;
 	const order = [...sigma.keys()].sort((i, j) => sigma[j] - sigma[i]);
@@ -161,8 +155,8 @@ const pad = $("draw"), ink = pad.getContext("2d", { willReadFrequently: true });
 const nats = {}; // of test digits: `histogram`, and `shift`, moved `by` pixels
 let look = null; // what is looked at, in bytes
 let total = 0; // its log p
-let question = 0; // number of the last to the worker
-let padHolds = ""; // the test digit that lies on the pad too, to draw on
+let question = 0; // to the worker
+let padHolds = ""; // the test digit on the pad
 
 function drawLook() {
 	const { x: name, shift, corner } = state, digit = name && digits() && testDigit(name);
@@ -184,21 +178,20 @@ function drawLook() {
 		worker.postMessage({ shift });
 	}
 	worker.postMessage({ nearest: look, wanted: 11, id: ++question });
-	nats.note = corner ? "cornered" : blank ? "blanked" : shift ? "shifted" : "";
+	nats.note = corner ? "cornered" : blank ? "blanked" : shift && "shifted";
 	drawHistogram();
 }
 
-const median = (values) => minus(values.toSorted((a, b) => a - b)[values.length >> 1]);
+const median = (values) => minus(values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN);
 
 function drawHistogram() {
 	const { histogram: known, shift: moved, note } = nats, count = known.length;
 	const share = known.filter((v) => v < total).length * 100 / count;
-	$("rank").innerHTML = !data ? say(dataProblem) : !digits() ? say("unfit", flow)
+	$("rank").innerHTML = !data ? say(dataProblem, { name: "mnist.npz" }) : !digits() ? say("unfit", flow)
 		: count ? say("rank", { share: share.toFixed(1), median: median(known), count }) : "…";
 	$("histogram").innerHTML = count ? histogram(known, total) : "";
-	const waits = note === "shifted" && !(moved.length && count);
-	$("surprise").innerHTML = note && !waits
-		? say(note, { ...state, from: count && median(known), to: moved.length && median(moved) }) : "";
+	$("surprise").innerHTML = !note || (note === "shifted" && !(count && moved.length)) ? ""
+		: say(note, { ...state, from: median(known), to: median(moved) });
 }
 
 function drawNeighbours(found) {
@@ -265,20 +258,20 @@ function drawBetween() {
 
 // --- 5: the gradient
 
-let fill = null; // {flow, first, x, mask, from: nats, values: nats after each step, climbing}
+let fill = null; // {flow, x, mask, from: nats, values: nats after each step, climbing}
 
 function beginFill(x) {
 	stopClimb();
-	fill = { flow, first: x, x, mask: null, values: [] };
+	fill = { flow, x, mask: null, values: [] };
 	refresh("drawFill");
 }
 
-/** Hide pixels; what is hidden starts from the mean training digit. */
+/** Hide pixels; they start from the mean training digit. */
 function erase(hidden) {
 	stopClimb();
 	const mask = fill.x.map((_, i) => hidden(i % flow.width, Math.floor(i / flow.width)));
 	const x = fill.x.map((v, i) => (mask[i] ? (digits() ? data.mean[i] : 0) : v));
-	const before = fill.values.length ? null : fill.mask; // what has climbed is the picture now
+	const before = fill.values.length ? null : fill.mask;
 	Object.assign(fill, { x, from: null, mask: mask.map((v, i) => v || before?.[i]), values: [] });
 	refresh("drawFill");
 }
@@ -310,8 +303,8 @@ function stopClimb() {
 
 // --- 6: weights and data
 
-let loading = null; // AbortController of the download that is wanted
-let told = null; // the message that is shown
+let loading = null; // AbortController
+let told = null; // the message
 
 function complain(reason, name) {
 	told = [reason, { name }];
@@ -320,23 +313,22 @@ function complain(reason, name) {
 }
 
 function tell() {
-	if (told) $("message").firstChild.innerHTML = say(...told) + (/ope|nod/.test(told[0]) ? "" : say("goes"));
+	if (told) $("message").firstChild.innerHTML = say(...told);
 }
 
 async function download(url, signal) {
 	const response = await fetch(url, { signal });
-	if (!response.ok) throw new kit.Problem("missing");
+	if (!response.ok) throw "missing";
 	const whole = +response.headers.get("content-length"), reader = response.body.getReader(), parts = [];
 	let part = 0;
 	for (let got; !(got = await reader.read()).done; parts.push(got.value)) {
 		part += got.value.length;
 		$("progress").value = part / (whole || 4e7);
-		$("status").textContent = `${(part / 1e6).toFixed(1)} / ${(whole / 1e6).toFixed(1)} MB`;
 	}
 	return new Blob(parts).arrayBuffer();
 }
 
-/** Load weights of the list; while there are none, the next that is there. */
+/** Load weights of the list; at first, the next that is there. */
 async function loadShipped(wanted) {
 	loading?.abort();
 	const { signal } = (loading = new AbortController());
@@ -350,7 +342,7 @@ async function loadShipped(wanted) {
 			break;
 		} catch (error) {
 			if (signal.aborted) return;
-			problem ??= [error.reason ?? "missing", `${name}.safetensors`];
+			problem ??= [error === "missing" ? error : "damaged", `${name}.safetensors`];
 		}
 	endLoading();
 	if (problem) complain(...problem);
@@ -358,17 +350,16 @@ async function loadShipped(wanted) {
 
 function endLoading() {
 	$("progress").hidden = true;
-	$("status").textContent = "";
 	showWeights();
 }
 
-/** Take a weights file, or throw and leave everything as it was. */
+/** Take a weights file, or throw and change nothing. */
 function use(buffer, name) {
 	flow = new kit.Flow(buffer);
 	Object.assign(nats, { histogram: [], shift: [], by: 0 });
 	stopClimb();
 	worker.postMessage({ weights: buffer }, [buffer]);
-	// For programs and tests: Float32Array in, Float32Array or a number out.
+	// for programs and tests, on Float32Array
 	window.nice = { name, configuration: flow.configuration };
 	for (const method of ["encode", "decode", "logLikelihood", "gradient"])
 		nice[method] = flow[method].bind(flow);
@@ -394,8 +385,8 @@ async function openFiles(files) {
 		try {
 			use(buffer, file.name);
 			$("message").hidden = true;
-		} catch (error) {
-			complain(error.reason ?? "damaged", file.name);
+		} catch {
+			complain("damaged", file.name);
 		}
 		endLoading();
 	}
@@ -406,14 +397,13 @@ function showWeights() {
 	$("weights").replaceChildren(...[...names].map((name) => new Option(WORDS[state.lang][name] ?? name, name)));
 	if (!flow) return;
 	$("weights").value = nice.name;
-	const { model, prior, best } = flow.configuration, sigma = flow.sigma.toSorted();
+	const { model, prior } = flow.configuration, sigma = flow.sigma.toSorted();
 	$("facts").innerHTML = say("facts", {
 		...model,
 		parameters: flow.parameters.toLocaleString("en"),
 		prior: say(prior),
 		narrow: sigma[0].toPrecision(2),
 		wide: sigma.at(-1).toPrecision(2),
-		loss: best ? minus(best.val_loss, 1) : "?",
 	});
 }
 
@@ -457,7 +447,7 @@ function speak() {
 	[root.lang, root.dataset.theme, document.title] = [state.lang, state.theme, `NICE: ${say("title")}`];
 	for (const element of all("[data-t]")) element.innerHTML = say(element.dataset.t || element.id);
 	for (const element of all("[data-label]")) {
-		element.ariaLabel = say(element.dataset.label || element.id);
+		element.ariaLabel = WORDS[state.lang][element.dataset.label || element.id].replaceAll("$", "");
 		if (element.matches("canvas")) element.role = "img";
 	}
 	tell();
@@ -486,7 +476,6 @@ function listen() {
 		other: () => beginFill(scaled(testDigit(anyDigit()))),
 		right: () => erase((u) => u >= flow.width / 2),
 		lower: () => erase((_, v) => v >= flow.height / 2),
-		restore: () => beginFill(fill.first),
 		climb,
 	};
 	$("digits").innerHTML = [..."0123456789"].map((d) => `<button id="ask-${d}">${d}</button>`).join("");

@@ -1,6 +1,5 @@
 "use strict";
-/* What takes long, beside the page: the data file, the nearest of its training digits, the
-   likelihoods of its test digits, gradient ascent. */
+/* What takes long, beside the page. */
 
 function workerMain(kit) {
 	let flow = null, train = null, test = null; // {pixels, labels, count, height, width}
@@ -12,8 +11,7 @@ function workerMain(kit) {
 		port2.postMessage(0);
 	});
 
-	/** Run a generator slice by slice, so that messages get in between; the last begun goes first,
-	    one of a kind at a time. */
+	/** Run a generator, one of a kind, the last first; between its slices messages get in. */
 	async function start(kind, job) {
 		jobs = jobs.filter((other) => other.kind !== kind);
 		if (job) jobs.push(Object.assign(job, { kind }));
@@ -61,13 +59,13 @@ function workerMain(kit) {
 		let buffer = source;
 		if (typeof source === "string") {
 			const response = await fetch(source);
-			if (!response.ok) throw new kit.Problem("nodata");
+			if (!response.ok) throw "missing";
 			buffer = await response.arrayBuffer();
 		}
 		const members = unzip(buffer), digits = async (part) => {
 			const [x, y] = await Promise.all(["x_", "y_"].map(async (name) => array(await members[`${name}${part}.npy`]())));
 			const [count, height, width] = x.shape;
-			if (x.values.length !== count * height * width || y.values.length !== count) throw null;
+			if (x.values.length !== count * height * width || y.values.length !== count) throw "shape";
 			return { pixels: x.values, labels: y.values, count, height, width };
 		};
 		[train, test] = [await digits("train"), await digits("test")];
@@ -98,7 +96,7 @@ function workerMain(kit) {
 
 	// --- the nearest training digits
 
-	/** The `wanted` ones with the least ‖x - y‖, in bytes; what is already too far is left. */
+	/** The `wanted` ones with the least ‖x - y‖, in bytes; too far is left early. */
 	function nearest(x, wanted) {
 		const best = [], dim = x.length, { pixels, labels, count, width } = train;
 		let limit = Infinity;
@@ -117,8 +115,7 @@ function workerMain(kit) {
 
 	// --- gradient ascent
 
-	/** x <- x + α σ² ∂log p/∂x where `mask` is, kept in [0, 1]: each pixel's step in its own σ, for
-	    ∂²log p/∂x² is near -1/σ², enormous where a dimension has collapsed. Backtracking: α grows
+	/** x <- x + α σ² ∂log p/∂x where `mask` is, in [0, 1]. σ², for ∂²log p/∂x² is near -1/σ². α grows
 	    with every step that rises, and halves until one does. */
 	function* climb(x, mask, steps) {
 		const sigma = flow.upright(flow.sigma, flow.couplings.length);
@@ -146,8 +143,8 @@ function workerMain(kit) {
 			count();
 		}
 		if (message.data)
-			await load(message.data).catch((error) => postMessage({ kind: "problem",
-				reason: error?.reason ?? (typeof message.data === "string" ? "nodata" : "data") }));
+			await load(message.data).catch((error) =>
+				postMessage({ kind: "problem", reason: error === "missing" ? error : "damaged" }));
 		if (message.nearest && fits())
 			postMessage({ kind: "nearest", found: nearest(message.nearest, message.wanted), id: message.id });
 		if ("shift" in message)
