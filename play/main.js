@@ -92,7 +92,7 @@ function showSlider(input, value, places = 2) {
 	input.parentElement.lastChild.textContent = minus(value, places);
 }
 
-const row = (name, low, high, step, attribute) => `<span>${name}</span><small>${low}</small><input `
+const row = (name, low, high, step, attribute) => `<span>${name}</span><small>${`${low}`.replace("-", "−")}</small><input `
 	+ `type="range" min="${low}" max="${high}" step="${step}" ${attribute}><small>${high}</small><output></output>`;
 
 // --- 1: the code
@@ -152,7 +152,7 @@ function move(input) {
 // --- 2: a drawing
 
 const pad = $("draw"), ink = pad.getContext("2d", { willReadFrequently: true });
-const nats = {}; // of test digits: `histogram`, and `shift`, moved `by` pixels
+const nats = {}; // of test digits; `shift`: moved `by` pixels
 let look = null; // what is looked at, in bytes
 let total = 0; // its log p
 let question = 0; // to the worker
