@@ -10,7 +10,7 @@ const WORDS = {
 		lead: `NICE turns a picture $x$ into a code $z$ of the same size, turns it back without loss, and says exactly how likely $x$ is. Your browser does it here, after Su Jianlin’s article <a ${ARTICLE}>细水长flow之NICE</a>; formula numbers are the article’s.`,
 		theme: "Light or dark",
 		loading: "Weights are loading",
-		footer: "Trained on MNIST. Nothing you draw leaves this page.",
+		footer: "Nothing you draw leaves this page.",
 		nats: "nats",
 
 		h1: "Move the code, watch the picture",
@@ -32,7 +32,7 @@ const WORDS = {
 		some: "A test digit",
 		corner: "White corner pixel",
 		seen: "as the flow sees it",
-		rank: "likelier than {share} % of {count} test digits, whose median is {median}",
+		rank: "likelier than {share} % of {count} test digits; median {median}",
 		shift: "Shift (pixels)",
 		shifted: "Moved by {shift}, test digits fall from a median of {from} to {to}: the eye sees no difference.",
 		blanked: "A blank page is likelier than most digits: a high density is not yet typical.",
@@ -87,7 +87,7 @@ const WORDS = {
 		lead: `NICE 把图片 $x$ 变成同样大小的编码 $z$，又能分毫不差地变回来，还能算出 $x$ 的精确似然。以下全部由浏览器现场计算，依照苏剑林的文章<a ${ARTICLE}>《细水长flow之NICE》</a>，公式编号与文章一致。`,
 		theme: "切换深浅色",
 		loading: "正在加载权重",
-		footer: "模型在 MNIST 上训练。你写的内容不会离开这个页面。",
+		footer: "你写的内容不会离开这个页面。",
 		nats: "nat",
 
 		h1: "拨动编码，看图片怎么变",

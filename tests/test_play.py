@@ -512,10 +512,9 @@ def test_reader_s_language_and_theme_come_first(visit, address, tmp_path):
     assert page.locator("html").get_attribute("data-theme") == "dark"
 
 
-def test_phone(visit, address, tmp_path):
-    content, _ = weights(str(tmp_path / "a.safetensors"), picture=(28, 28), dim=784, couplings=33)
+def test_phone(visit, address):
     size = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
-    page = visit(content, **size).open(f"{address}/play/", wait="window.nice && digits()")
+    page = visit(**size).open(f"{address}/play/", wait="window.nice && digits()")
     page.click("#encode")
     for _ in range(2):
         settle(page)
