@@ -13,7 +13,7 @@ const DEFAULTS = {
 	lang: navigator.language.startsWith("zh") ? "zh" : "en",
 	theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light",
 	w: "", // weights, a name of SHIPPED
-	z: "s3", // s<seed>: from the prior; t<index>: a test digit's; else 0
+	z: "s12", // s<seed>: from the prior; t<index>: a test digit's; else 0
 	T: ANNEAL,
 	moved: "", // dimension:by,dimension:by
 	x: "", // t<index>: a test digit; else the drawing
