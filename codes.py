@@ -27,7 +27,7 @@ from support.cli import UserError
 from support.options import TEMPERATURE
 
 PREFIX = "codes/"  # of the tensors in a weights file
-NUMBERS = 2_000_000  # stored at most: 4 MB in float16
+NUMBERS = 1_000_000  # stored at most: 2 MB in float16
 DIRECTIONS = 26  # R: 8 groups a class at full size, 4 with --recipe deep
 CLASSES = 100  # at most
 QUANTILE = 0.03  # of a group's codes beyond either bound

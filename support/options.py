@@ -11,7 +11,7 @@ MNIST = os.path.join(HERE, "data", "mnist.npz")
 WEIGHTS = os.path.join(HERE, "weights")
 SUFFIX = ".safetensors"
 TRAINED = "nice" + SUFFIX
-TEMPERATURE = 3.0  # of fitted codes: samples as new as test digits, see docs/codes.md
+TEMPERATURE = 3.3  # of fitted codes: samples as new as test digits, see docs/codes.md
 SHORT = reprlib.Repr()  # one line of whatever a damaged file holds
 SHORT.maxdict = 20
 

@@ -35,7 +35,7 @@ from trained import Trained
 COUNT, CLOSE, HELD = 4000, 1000, 10_000
 # Numbers stored (1: one group a class), directions R, quantile, k-means on h = σz or on z.
 CHOICES = [
-    (2_000_000, 26, 0.03, "h"),  # codes.py's at full size
+    (2_000_000, 26, 0.03, "h"),
     (2_000_000, 26, 0.1, "h"),
     (2_000_000, 26, 0.01, "h"),
     (2_000_000, 26, 0.0, "h"),
@@ -43,7 +43,7 @@ CHOICES = [
     (2_000_000, 12, 0.03, "h"),
     (2_000_000, 45, 0.03, "h"),
     (1, 80, 0.03, "h"),
-    (1_000_000, 26, 0.03, "h"),
+    (1_000_000, 26, 0.03, "h"),  # those of codes.py
     (3_000_000, 26, 0.03, "h"),
 ]
 
