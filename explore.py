@@ -12,8 +12,9 @@ import time
 
 from support import cli, options
 
-NOISE_FREE = os.path.join(options.WEIGHTS, "noise-free" + options.SUFFIX)
-PAPER = os.path.join(options.WEIGHTS, "paper" + options.SUFFIX)
+NOISE_FREE, DEEP, PAPER = (
+    os.path.join(options.WEIGHTS, name + options.SUFFIX) for name in ("noise-free", "deep", "paper")
+)
 NAMES = ("digits", "temperature", "interpolate", "traverse", "spectrum", "reduce", "noise",
          "convention", "inpaint", "neighbours", "likely")  # fmt: skip
 
@@ -412,6 +413,10 @@ class Job:
         return Trained.load(self.args.noise_free)
 
     @functools.cached_property
+    def deep(self):  # of the shape of the shipped NOISE_FREE
+        return self.flow if self.args.weights else Trained.load(DEEP)
+
+    @functools.cached_property
     def paper(self):
         return self.flow if self.args.weights else Trained.load(PAPER)
 
@@ -434,7 +439,7 @@ PICTURES = {
     "reduce": lambda job: reduce(
         job.flow, *job.pixels(job.flow), quality.are_digits(job.data), job.seed
     ),
-    "noise": lambda job: noise(job.flow, job.noise_free, job.seed),
+    "noise": lambda job: noise(job.deep, job.noise_free, job.seed),
     "convention": lambda job: convention(job.data, job.seed),
     "inpaint": lambda job: inpaint(job.paper, *job.pixels(job.paper), job.seed),
     "neighbours": lambda job: neighbours(job.flow, *job.pixels(job.flow), job.seed),

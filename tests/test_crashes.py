@@ -76,7 +76,7 @@ def limited(size):
 def test_a_file_that_may_not_grow_ends_training_with_one_line(npz, tmp_path):
     run(npz, tmp_path)
     before = soak.result(tmp_path)
-    flags = [*TINY, "--units", "64", "--data", npz, "--output", str(tmp_path)]
+    flags = [*TINY, "--units", "300", "--data", npz, "--output", str(tmp_path)]
     command = [sys.executable, os.path.join(soak.ROOT, "nice.py"), *flags]
     result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited(20_000))
     assert result.returncode == 2, result.stderr
