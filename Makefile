@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
 RUN = $(VENV)/bin/python
+# JAX compiles the same small flows again and again.
+KEEP = JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(VENV)/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 BESIDES = --ignore tests/test_scripts.py --ignore tests/test_crashes.py --ignore tests/test_notebook.py \
           --ignore tests/test_play.py
 
@@ -23,7 +25,7 @@ notebook: $(VENV)/.test  ## run nice.ipynb from its first cell to its last, and 
 
 test: $(VENV)/.test  ## every test on TensorFlow; all but the processes', the notebook's, the page's on JAX
 	KERAS_BACKEND=tensorflow $(RUN) -m pytest -q -n 2
-	KERAS_BACKEND=jax $(RUN) -m pytest -q -n 2 $(BESIDES)
+	KERAS_BACKEND=jax $(KEEP) $(RUN) -m pytest -q -n 2 $(BESIDES)
 
 test-torch: $(VENV)/.test  ## the same on PyTorch, which it installs
 	$(RUN) -m pip install --quiet "torch>=2.4,<3"
