@@ -221,7 +221,7 @@ def main(parsed):
     if flags.until is not None:
         with tempfile.TemporaryDirectory() as folder:  # not over the user's weights
             script = os.path.join(options.HERE, "nice.py")
-            command = [sys.executable, "-u", script, *rest, "--output", folder]
+            command = [sys.executable, "-u", script, "--output", folder, *rest]
             seconds = until(flags.until, command)
         print(f"{seconds:.1f} s to a validation loss of {flags.until:g}")
         return
