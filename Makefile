@@ -6,7 +6,7 @@ RUN = $(VENV)/bin/python
 # JAX compiles the same small flows again and again.
 KEEP = JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(VENV)/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 BESIDES = --ignore tests/test_scripts.py --ignore tests/test_crashes.py --ignore tests/test_notebook.py \
-          --ignore tests/test_play.py
+          --ignore tests/test_play.py --ignore tests/test_size.py
 
 .PHONY: train sample play notebook test test-torch lint soak clean
 
@@ -23,7 +23,7 @@ play:  ## the page to play with, at the address it prints; nothing to install
 notebook: $(VENV)/.test  ## run nice.ipynb from its first cell to its last, and keep the outputs in it
 	KERAS_BACKEND=tensorflow $(RUN) tools/execute.py
 
-test: $(VENV)/.test  ## every test on TensorFlow; all but the processes', the notebook's, the page's on JAX
+test: $(VENV)/.test  ## every test on TensorFlow, and on JAX those that could end otherwise there
 	KERAS_BACKEND=tensorflow $(RUN) -m pytest -q -n 2
 	KERAS_BACKEND=jax $(KEEP) $(RUN) -m pytest -q -n 2 $(BESIDES)
 
