@@ -75,10 +75,13 @@ def scale_pace(args, total_steps):
     """log_scale's pace: --scale-pace, else 10, or as much as a short run needs.
 
     In a run its rates must add up to `TRAVEL`, three times the way of 5.2; none may exceed
-    `FASTEST`, at which it would overshoot.
+    `FASTEST`, at which it would overshoot. Without noise there is no such way: nothing holds
+    log_scale back, and at ten times the pace it runs off until the loss is no longer finite.
     """
     if args.scale_pace:
         return args.scale_pace
+    if not args.noise:
+        return 1.0
     mean = args.learning_rate * (1 if args.schedule == "constant" else 0.5)
     return min(max(10.0, TRAVEL / (mean * total_steps)), max(10.0, FASTEST / args.learning_rate))
 

@@ -70,7 +70,7 @@ SCHEDULE = {
     "schedule": Choice(("cosine", "constant"), "cosine", "of the learning rate; cosine falls to 0"),
     "scale_pace": Choice(Number(float, above=0), None,
         "learning rate of log_scale, as a multiple; 1 in 2018; if not given 10, or more where "
-        "a short run needs more"),
+        "a short run needs more; 1 without noise"),
     "epsilon": Choice(Number(float, above=0), 1e-4, "of Adam; 1e-7 in 2018, 1e-4 in the paper"),
     "weight_decay": Choice(Number(float, 0), 0.5, "of the kernels, as in AdamW"),
     "validation": Choice(("test", "heldout"), "test",

@@ -94,6 +94,12 @@ def test_log_scale_never_moves_by_more_than_a_tenth_a_step():
     assert scale_pace(options.training(["--learning-rate", "0.05"]), 1) == 10
 
 
+def test_without_noise_log_scale_keeps_the_pace_of_all_weights():
+    for steps in (1, STEPS, 20 * STEPS):
+        assert scale_pace(options.training(["--noise", "0"]), steps) == 1
+        assert scale_pace(options.training(["--noise", "0", "--scale-pace", "3"]), steps) == 3
+
+
 def test_a_pace_that_is_given_wins():
     for steps in (1, STEPS, 20 * STEPS):
         args = options.training(["--scale-pace", "2.5"])
