@@ -87,7 +87,7 @@ PLACES = {
 }
 RECIPES = {
     "best": {},
-    "deep": {"couplings": 32, "units": 160, "depth": 2},  # a quarter of the weights, -2250
+    "deep": {"couplings": 32, "units": 160, "depth": 2},  # a quarter of the weights, below -2250
     "article": {"schedule": "constant", "scale_pace": 1.0, "epsilon": 1e-7, "weight_decay": 0.0},
     "paper": {  # its model, data and selection; the schedule is ours, the paper's took 1500 epochs
         "prior": "logistic",
