@@ -169,14 +169,16 @@ def markdown(found):
 def chart(found):
     """Loss and distances over the number of parameters: (H, W, 3) uint8."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(8, 7), dpi=150, layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True)
     four = [(name, row) for name, row in found if shape(name)["couplings"] == 4]
     rest = [(name, row) for name, row in found if shape(name)["couplings"] != 4]
-    for of, color, said, above in (
-        (four, "tab:blue", "4", 7),
-        (rest, "tab:orange", "8 to 32", -15),
+    # The lines fall: names are clear of them above to the right, and below to the left.
+    for of, color, said, beside, side in (
+        (four, "tab:blue", "4", (2, 5), "left"),
+        (rest, "tab:orange", "8 to 32", (-2, -14), "right"),
     ):
         sizes = [row["parameters"] for _, row in of]
         top.plot(sizes, [row["loss"] for _, row in of], "o-", color=color, label=said)
@@ -189,15 +191,17 @@ def chart(found):
                 bottom.plot(*zip(*known), style, color=color, label=f"{said}: {source}")
         for name, row in of:
             at, text = (row["parameters"], row["loss"]), name.replace("x", "×")
-            style = {"ha": "center", "fontsize": 8, "color": color}
-            top.annotate(text, at, (0, above), textcoords="offset points", **style)
+            style = {"ha": side, "fontsize": 8, "color": color}
+            top.annotate(text, at, beside, textcoords="offset points", **style)
     top.set(ylabel="best validation loss (15), nats\n(lower is better)", xscale="log")
-    top.margins(x=0.08, y=0.15)
+    top.margins(y=0.15)
+    bottom.margins(x=0.14)  # of both: room for the last name
     bottom.set(ylabel="Fréchet distance to the test digits\n(lower is better)", yscale="log")
     bottom.set(xlabel="parameters, millions")
     bottom.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g}")
-    for set_formatter in (bottom.yaxis.set_major_formatter, bottom.yaxis.set_minor_formatter):
-        set_formatter("{x:g}")
+    bottom.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    bottom.yaxis.set_major_formatter("{x:g}")
+    bottom.yaxis.set_minor_formatter("")
     for axes in (top, bottom):
         axes.grid(lw=0.3, which="both")
         if axes.lines:
