@@ -71,7 +71,8 @@ class Keeper(keras.callbacks.Callback):
         Returns: whether there is anything left to do, be it the last pictures.
         Raises: `UserError` where the state is damaged or was made with other settings.
         """
-        self.configuration, self.draw = configuration, draw if self.on.processes == 1 else None
+        self.encoder, self.configuration = encoder, configuration
+        self.draw = draw if self.on.processes == 1 else None
         backend = keras.backend.backend()
         self.settings = {**decisive(self.args), "data": digest, "backend": backend}
         if not self.args.resume:
@@ -243,7 +244,8 @@ class Keeper(keras.callbacks.Callback):
 
     def _stop(self, number, _):
         self._restore_handlers()
-        self.signal, self.model.stop_training = number, True
+        # Not self.model: on JAX that fetches the weights, which a running step has given away.
+        self.signal, self.encoder.stop_training = number, True
 
     def on_test_begin(self, logs=None):
         self._raise_if_stopped()  # in the middle of an epoch: no reason to validate it

@@ -1,6 +1,7 @@
 """Going on after a stop changes nothing, and divergence loses nothing."""
 
 import os
+import signal
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ from test_scripts import in_process
 
 import nice
 from support import checkpoint, files, options, resuming
-from support.cli import UserError
+from support.cli import Stopped, UserError
 
 
 class Killed(BaseException):
@@ -50,6 +51,35 @@ def test_resuming_repeats_every_bit(npz, tmp_path, monkeypatch, flags):
             run(npz, tmp_path / "killed", *flags, "--resume")
     run(npz, tmp_path / "killed", *flags, "--resume")
     assert soak.result(tmp_path / "killed") == soak.result(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("step", [1, 3, 7])
+def test_a_signal_amid_a_step_lets_it_end(npz, tmp_path, monkeypatch, step):
+    """Where JAX has given the weights away, and their successors are not in place yet."""
+    make, steps = nice.Flow.make_train_function, []
+
+    def interrupted(model, force=False):
+        make(model, force)
+        function = model.train_function
+
+        def train_function(*given):
+            done = function(*given)
+            steps.append(done)
+            if len(steps) == step:
+                signal.raise_signal(signal.SIGTERM)
+            return done
+
+        model.train_function = train_function
+
+    run(npz, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
+        patch.setattr(nice.Flow, "make_train_function", interrupted)
+        run(npz, tmp_path / "stopped")
+    said, code = stopped.value.args
+    assert code == 128 + signal.SIGTERM and len(steps) == step  # an epoch has five
+    assert ("1 complete epochs" if step > 5 else "no epoch was complete") in said
+    run(npz, tmp_path / "stopped", "--resume")
+    assert soak.result(tmp_path / "stopped") == soak.result(tmp_path / "whole")
 
 
 def test_a_run_killed_before_its_pictures_still_gets_them(npz, tmp_path, monkeypatch):
