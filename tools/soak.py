@@ -195,8 +195,9 @@ def tamper(content, rng):
     else:
         at = 4 * int(rng.integers(len(data) // 4))
         data[at : at + 4] = np.float32(rng.choice([np.nan, np.inf, 3e38])).tobytes()
-    if "configuration" in (header.get("__metadata__") or {}):
-        header["__metadata__"]["configuration"] = json.dumps(inner)
+    metadata = header.get("__metadata__")
+    if isinstance(metadata, dict) and "configuration" in metadata:
+        metadata["configuration"] = json.dumps(inner)
     text = json.dumps(header)
     if rng.random() < 0.1:  # a key twice, or lists in lists in lists
         first = next(iter(header), "a")
