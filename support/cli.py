@@ -83,7 +83,13 @@ def load_keras():
     stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
-        import keras  # noqa: F401
+        import keras
+
+        if keras.backend.backend() != "tensorflow" and "tensorflow" not in sys.modules:
+            # Keras would load it all the same, to seed its generator: seconds, and lines on stderr.
+            sys.modules["tensorflow"] = None
+            keras.utils.set_random_seed(0)  # finds no TensorFlow, and never looks for it again
+            del sys.modules["tensorflow"]
     except (ModuleNotFoundError, ValueError) as error:  # not installed; no backend's name
         raise UserError(
             f"{error}. Install what is missing with pip, or set KERAS_BACKEND to tensorflow, jax "

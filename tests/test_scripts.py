@@ -130,6 +130,14 @@ def test_a_missing_backend_is_one_clear_line(tmp_path):
         assert said in result.stderr and "KERAS_BACKEND" in result.stderr
 
 
+def test_a_training_on_jax_loads_no_tensorflow(trained, tmp_path):
+    (tmp_path / "tensorflow").mkdir()  # who imports it is stopped
+    (tmp_path / "tensorflow" / "__init__.py").write_text("raise SystemExit('for nothing')")
+    flags = [*TINY, "--data", "data.npz", "--output", tmp_path / "out"]
+    result = script("nice.py", *flags, cwd=trained, KERAS_BACKEND="jax", PYTHONPATH=str(tmp_path))
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+
+
 def test_a_closed_pipe_is_no_failed_file(trained):
     command = [sys.executable, os.path.join(ROOT, "sample.py"), "--count", "30000", "--weights",
                "out/nice.safetensors", "--output", "closed.npz"]  # fmt: skip
