@@ -110,7 +110,7 @@ def loss_curve(history):
     axes.axhline(best["val_loss"], color="gray", lw=0.8, ls=":")
     axes.set(xlabel="epoch", ylabel="loss (15), nats a picture (lower is better)")
     axes.set_title(f"best validation loss {best['val_loss']:.1f} at epoch {best['epoch']}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.legend()
     return render(figure)
 
