@@ -99,7 +99,7 @@ RECIPES = {
         "validation": "heldout",
         "validation_noise": True,
         "weight_decay": 1.0,
-        "epochs": 24,
+        "epochs": 36,
     },
 }
 RECIPE = Choice(tuple(RECIPES), "best", "a set of defaults for all below")

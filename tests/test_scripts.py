@@ -115,7 +115,7 @@ def test_help_and_wrong_flags_do_not_wait_for_keras(name):
 
 
 def test_help_shows_the_defaults_of_the_recipe():
-    for recipe, epochs in (("best", 20), ("paper", 24)):
+    for recipe, epochs in (("best", 20), ("paper", 36)):
         shown = script("nice.py", "--recipe", recipe, "--help").stdout
         assert f"passes over the training pictures (default: {epochs})" in " ".join(shown.split())
 
