@@ -20,21 +20,23 @@ from support import cli, options
 
 
 def parse():
-    timer = cli.Parser(add_help=False)
+    timer = options.Parser(add_help=False)
     target = "only time nice.py, which gets all other flags, until this validation loss"
-    timer.add_argument("--until", type=cli.Number(float), help=target)
+    timer.add_argument("--until", type=options.Number(float), help=target)
     timed, rest = timer.parse_known_args()
     if timed.until is not None:
         options.training(rest)  # refuses wrong flags at once
         return timed, rest
-    parser = cli.Parser("Measure the speed of training, sampling, likelihoods.", parents=[timer])
+    parser = options.Parser(
+        "Measure the speed of training, sampling, likelihoods.", parents=[timer]
+    )
     add_flags(parser)
     return parser.parse_args(), []
 
 
 def add_flags(parser):
     """What tools/performance.py asks for, too."""
-    add, number = parser.add_argument, cli.Number
+    add, number = parser.add_argument, options.Number
     add("--against", choices=["plain"], help="take turns with plain Keras fit of the same model")
     add("--steps", type=number(int, 1), default=20, help="steps a round")
     add("--repeats", type=number(int, 1), default=7, help="rounds")
@@ -51,9 +53,11 @@ import numpy as np
 from keras import ops
 
 import nice
+import training
 from support import data, files
-from support.cli import UserError
-from support.optimizer import learning_rate
+from support.batches import fit
+from support.batches import steps as steps_an_epoch
+from support.errors import UserError
 
 
 class Clock(keras.callbacks.Callback):
@@ -67,54 +71,53 @@ class Clock(keras.callbacks.Callback):
 
 
 class Ours:
-    """The training of nice.py."""
+    """The training of nice.py, of such pixels and by such choices: see `options.recipe`."""
 
-    name = "ours"
-
-    def __init__(self, args, pixels):
-        dim = pixels.shape[1]
-        model = options.configuration(args, dim, (1, dim))["model"]
+    def __init__(self, pixels, choices):
+        model = options.configuration(choices, pixels.shape[1], (1, pixels.shape[1]))["model"]
+        self.pixels = pixels
+        self.batch_size = choices["batch_size"]
         self.encoder, self.decoder = nice.build(**model)
-        nice.compile_encoder(self.encoder, args, 10**6)
-        self.x = data.batches(pixels, args.batch_size, args.seed, args.levels)
-        self.options = {"shuffle": False}
+        adam = training.optimizer(10**6, **options.pick(choices, training.LEARNING))
+        self.compile(nice.PRIORS[choices["prior"]], adam)
 
-    def fit(self, steps, clock):
-        self.encoder.fit(
-            self.x, **self.options, steps_per_epoch=steps, epochs=2, verbose=0, callbacks=[clock]
-        )
+    def compile(self, prior, adam):
+        self.encoder.compile(loss=prior, optimizer=adam)
+
+    def run(self, **options):
+        fit(self.encoder, self.pixels, batch_size=self.batch_size, **options)
 
     def seconds(self, steps):
         """Seconds a step, over so many steps."""
         clock = Clock()
-        self.fit(steps, clock)
+        self.run(steps_per_epoch=steps, epochs=2, verbose=0, callbacks=[clock])
         return clock.seconds / steps
 
 
 class Plain(Ours):
     """The same model and update under plain Keras: its own Adam, its `fit` on an array."""
 
-    name = "plain"
+    def compile(self, prior, adam):
+        names = ("learning_rate", "epsilon", "weight_decay")
+        plain = keras.optimizers.Adam.from_config(options.pick(adam.get_config(), names))
+        plain.exclude_from_weight_decay(var_names=["log_scale", "bias"])
+        super().compile(prior, plain)
+        self.x = self.pixels.astype("float32") / 255
 
-    def __init__(self, args, pixels):
-        super().__init__(args, pixels)
-        optimizer = keras.optimizers.Adam(
-            learning_rate(args, 10**6), epsilon=args.epsilon, weight_decay=args.weight_decay
-        )
-        optimizer.exclude_from_weight_decay(var_names=["log_scale", "bias"])
-        self.encoder.compile(loss=nice.PRIORS[args.prior], optimizer=optimizer)
-        self.x = pixels.astype("float32") / 255
-        self.options = {"y": self.x, "batch_size": args.batch_size, "shuffle": True}
+    def run(self, **options):
+        self.encoder.fit(self.x, self.x, batch_size=self.batch_size, **options)
+
+
+def seconds_of(function):
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def best(function, repeats=5):
     """Seconds of the fastest of some calls: what the machine can do."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return min(seconds_of(function) for _ in range(repeats))
 
 
 def spread(values):
@@ -123,47 +126,44 @@ def spread(values):
 
 def measure(flags):
     """Everything in the table: `(result, trainer)`, plain numbers in seconds and per second."""
-    args = options.training(["--batch-size", str(flags.batch_size)])
     pixels = data.load(flags.data).x_train
     if pixels.dtype != np.uint8:
         raise UserError("the bench needs pictures of whole numbers: uint8.")
-    trainers = [Ours(args, pixels)] + ([Plain(args, pixels)] if flags.against else [])
-    first = {}
-    for trainer in trainers:
-        start = time.perf_counter()
-        trainer.fit(1, Clock())
-        first[trainer.name] = time.perf_counter() - start
+    choices = options.recipe(batch_size=flags.batch_size)
+    kinds = {"ours": Ours, "plain": Plain} if flags.against else {"ours": Ours}
+    trainers = {name: kind(pixels, choices) for name, kind in kinds.items()}
+    first = {name: seconds_of(lambda t=t: t.seconds(1)) for name, t in trainers.items()}
+    for trainer in trainers.values():
         trainer.seconds(5)
-    rounds = {trainer.name: [] for trainer in trainers}
+    rounds = {name: [] for name in trainers}
     bar = keras.utils.Progbar(flags.repeats, unit_name="round")
     for i in range(flags.repeats):
-        for trainer in trainers if i % 2 else reversed(trainers):  # neither always goes first
-            rounds[trainer.name].append(trainer.seconds(flags.steps))
+        for name in list(trainers)[:: 1 if i % 2 else -1]:  # neither always goes first
+            rounds[name].append(trainers[name].seconds(flags.steps))
         bar.add(1)
-    encoder, decoder = trainers[0].encoder, trainers[0].decoder
-    x = ops.convert_to_numpy(data.scale(pixels[:1000]))
-    validation = ops.convert_to_numpy(data.scale(pixels[:10_000]))
+    ours = trainers["ours"]
+    x = ops.convert_to_numpy(data.scale(pixels[:10_000]))
     tasks = {
-        "validation": lambda: encoder.evaluate(validation, validation, batch_size=1000, verbose=0),
-        "sampling": lambda: decoder.predict_on_batch(x),
-        "likelihood": lambda: encoder.predict_on_batch(x),
+        "validation": lambda: ours.encoder.evaluate(x, x, batch_size=1000, verbose=0),
+        "sampling": lambda: ours.decoder.predict_on_batch(x[:1000]),
+        "likelihood": lambda: ours.encoder.predict_on_batch(x[:1000]),
     }
     for task in tasks.values():
         task()  # compiles
     result = {
         "backend": keras.backend.backend(),
-        "batch_size": args.batch_size,
-        "parameters": encoder.count_params(),
+        "batch_size": flags.batch_size,
+        "parameters": ours.encoder.count_params(),
         "step": {name: spread(values) for name, values in rounds.items()},
         "first_step": first,
         "validation": best(tasks["validation"], 3),
-        "steps_per_epoch": data.steps(len(pixels), args.batch_size),
-        "sampling_rate": len(x) / best(tasks["sampling"]),
-        "likelihood_rate": len(x) / best(tasks["likelihood"]),
+        "steps_per_epoch": steps_an_epoch(len(pixels), flags.batch_size),
+        "sampling_rate": len(x[:1000]) / best(tasks["sampling"]),
+        "likelihood_rate": len(x[:1000]) / best(tasks["likelihood"]),
     }
     if flags.against:
         result["ratio"] = spread([a / b for a, b in zip(rounds["ours"], rounds["plain"])])
-    return result, trainers[0]
+    return result, ours
 
 
 def line(name, value, note=""):

@@ -20,10 +20,9 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 
 from support import data
-from support.cli import UserError
+from support.errors import UserError
 from support.options import TEMPERATURE
 
 PREFIX = "codes/"  # of the tensors in a weights file
@@ -55,7 +54,7 @@ class Codes(NamedTuple):
         """Whether there are classes: pictures without labels are all of class 0."""
         return bool(self.labels.any())
 
-    def draw_labels(self, count, rng):
+    def sample_labels(self, count, rng):
         """Labels as frequent as among the pictures: (count,) int32."""
         return self.labels[rng.choice(len(self.labels), count, p=_sum_to_one(self.shares))]
 
@@ -66,7 +65,7 @@ class Codes(NamedTuple):
             raise UserError(f"there is no label {label} to draw; there are {has}.")
         return np.asarray(labels).astype("int32")
 
-    def draw(self, labels, rng, temperature=TEMPERATURE):
+    def sample(self, labels, rng, temperature=TEMPERATURE):
         """A code for each of `labels`, (N,) -> (N, D) float32. `rng`: NumPy generator.
 
         Raises: `UserError` for a label that no group has.
@@ -134,13 +133,22 @@ def _is_sound(codes, dim):
     )
 
 
-def of_pictures(encoder, levels, pixels, labels, batch_size=1000):
+def fitted(trained, source):
+    """The codes of a trained flow's file; where it has none, fitted now to the data `source`."""
+    if trained.codes is None:
+        print(f"these weights carry no fitted codes: fitting them to {source}")
+        found = data.load(source, trained.dim)
+        trained.codes = of_pictures(trained, found.x_train, found.y_train)
+    return trained.codes
+
+
+def of_pictures(trained, pixels, labels, batch_size=1000):
     """Fit codes to training pictures under the training's noise, with a progress bar.
 
     They hold a fifth as many numbers as the flow, or `NUMBERS` if that is less.
 
     Args:
-        encoder, levels: of a trained flow.
+        trained: `nice.Trained`.
         pixels: (N, D) as `data.load` has them.
         labels: of these pictures, and of any held out behind them; or None. Labels that are no
             whole numbers, or too many, count as none.
@@ -151,16 +159,14 @@ def of_pictures(encoder, levels, pixels, labels, batch_size=1000):
         labels = np.zeros(len(pixels))
     classes = len(np.unique(labels))
     bar = keras.utils.Progbar(-(-len(pixels) // batch_size) + classes, unit_name="part")
-    rng, z = np.random.default_rng(0), np.empty(pixels.shape, "float32")
+    rng = np.random.default_rng(0)
+    z = np.empty(pixels.shape, "float32")
     for start in range(0, len(pixels), batch_size):
-        x = ops.convert_to_numpy(data.scale(pixels[start : start + batch_size], levels))
-        if encoder.noise:
-            x = x + encoder.noise.draw(x.shape, rng)
-        z[start : start + batch_size] = ops.convert_to_numpy(encoder(x))
+        x = trained.scale(pixels[start : start + batch_size])
+        z[start : start + batch_size] = trained.encode(trained.add_noise(x, rng))
         bar.add(1)
-    sigma = ops.convert_to_numpy(ops.exp(-encoder.flow[-1].log_scale))  # (16)
-    numbers = min(NUMBERS, encoder.count_params() // 5)
-    return fit(z, labels, sigma, numbers, done=lambda: bar.add(1))
+    numbers = min(NUMBERS, trained.encoder.count_params() // 5)
+    return fit(z, labels, trained.sigma, numbers, done=lambda: bar.add(1))
 
 
 def fit(z, labels=None, sigma=1.0, numbers=NUMBERS, directions=DIRECTIONS, quantile=QUANTILE,

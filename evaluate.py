@@ -4,7 +4,7 @@
     python evaluate.py --draws 100 --json result.json
     python evaluate.py --samples
 
-log p(x) = log p(z) + Σ log s in nats, exact, constants included: a density of
+log p(x) = log p(z) + log|det ∂z/∂x| in nats, exact, constants included: a density of
 x on the [0, 1] scale. Pixels are whole numbers, so noise comes first: where it
 is uniform and fills the gap between two levels, E log p(x + u) is a lower bound
 on the log-probability of the whole numbers (dequantization; Theis, van den Oord
@@ -26,8 +26,8 @@ from support import cli, options
 
 
 def parse():
-    parser = cli.Parser("Evaluate the likelihood of a trained flow, and its samples.")
-    add, number = parser.add_argument, cli.Number
+    parser = options.Parser("Evaluate the likelihood of a trained flow, and its samples.")
+    add, number = parser.add_argument, options.Number
     options.add_places(parser, "weights", "data")
     add("--repeats", type=number(int, 1), default=5, help="draws of the noise, for mean ± sd")
     add("--draws", type=number(int, 1), default=1, help="draws for the tighter log mean exp bound")
@@ -40,7 +40,7 @@ def parse():
         const=4000,
         help="also measure so many samples of digits, 4000 if no number is given",
     )
-    add("--seed", type=cli.SEED, default=0, help="of the noise, and of the samples")
+    add("--seed", type=options.SEED, default=0, help="of the noise, and of the samples")
     add("--json", help="also write the numbers to this file")
     return parser.parse_args()
 
@@ -51,9 +51,10 @@ if __name__ == "__main__":
 import keras
 import numpy as np
 
+import codes
+import nice
 from support import data, files, quality
-from support.cli import UserError
-from trained import Trained
+from support.errors import UserError
 
 SIGMAS = (0.5, 0.75, 1.0)  # of the prior's samples; the article's is the second
 
@@ -63,27 +64,27 @@ def bits_per_dimension(nats, dim, levels):
     return (dim * np.log(levels) - nats) / (dim * np.log(2))
 
 
-def is_bound(configuration):
-    """Whether the noise is a dequantization: uniform, from one level to the next."""
-    model = configuration["model"]
-    fills = np.isclose(model["noise"] * configuration["levels"], 1, rtol=1e-6)
-    return bool(fills and model["noise_kind"] in ("negative", "positive"))
+def is_bound(noise, levels):
+    """Whether the noise, `layers.Noise` or None, is a dequantization: uniform, level to level."""
+    if noise is None or not noise.bounds:
+        return False
+    return bool(np.isclose((noise.bounds[1] - noise.bounds[0]) * levels, 1, rtol=1e-6))
 
 
-def noisy(flow, x, repeats, draws, seed, bar=None):
+def noisy(trained, x, repeats, draws, seed, bar=None):
     """log p under noise, of every picture.
 
     Returns: `(nats, tight, fitted)`: (repeats, N), one independent draw of the noise a
         row; (N,), log mean exp over `draws` of them, or None for one draw; and (N,), of the
         first draw, with the fitted codes' density for p(z), or None for a flow without.
     """
-    rng, volume = np.random.default_rng(seed), flow.log_determinant()
+    rng = np.random.default_rng(seed)
     rows, tight, fitted = [], np.full(len(x), -np.inf), None
     for i in range(max(repeats, draws)):
-        z = flow.encode(x + flow.noise(x.shape, rng))
-        nats = flow.prior.log_density(z) + volume
-        if i == 0 and flow.codes:
-            fitted = flow.codes.log_density(z) + volume
+        z, log_det = trained.map(trained.add_noise(x, rng))
+        nats = trained.prior.log_density(z) + log_det
+        if i == 0 and trained.codes:
+            fitted = trained.codes.log_density(z) + log_det
         if i < repeats:
             rows.append(nats)
         if i < draws:
@@ -93,38 +94,37 @@ def noisy(flow, x, repeats, draws, seed, bar=None):
     return np.stack(rows), tight - np.log(draws) if draws > 1 else None, fitted
 
 
-def round_trip(flow, x):
+def round_trip(trained, x):
     """Largest and mean |decoder(encoder(x)) - x|, in units of the pixel range."""
-    error = np.abs(flow.decode(flow.encode(x)) - x)
+    error = np.abs(trained.decode(trained.encode(x)) - x)
     return {"max": float(error.max()), "mean": float(error.mean())}
 
 
-def numerical_log_determinant(flow, x, step=1e-3):
+def numerical_log_determinant(trained, x, step=1e-3):
     """log|det| of the encoder's Jacobian at one picture (D,), by central differences."""
     shifts = step * np.eye(len(x), dtype="float32")
-    ahead, behind = (flow.encode(x + s) for s in (shifts, -shifts))
+    ahead, behind = (trained.encode(x + s) for s in (shifts, -shifts))
     return float(np.linalg.slogdet((ahead - behind).astype("float64") / (2 * step))[1])
 
 
-def sample_quality(flow, found, count, seed=0):
+def sample_quality(trained, found, count, seed=0):
     """`quality.figures` of digits and of samples, `count` of each: `{name: figures}`.
 
     Args:
-        flow: `Trained`, with its codes.
+        trained: `nice.Trained`, with its codes.
         found: `data.Pictures` of digits.
     """
     x, training, rng = quality.scaled(found.x_test), found.x_train, np.random.default_rng(seed)
     _, test = quality.read(x)
     some = rng.choice(len(training), min(count, len(training)), replace=False)
-    asked = flow.codes.draw_labels(count, rng)
+    asked = trained.codes.sample_labels(count, rng)
 
     def rows():  # pictures, the training digits to hold them against, what they are to be
         yield "test digits", x, training, found.y_test
         yield "training digits", quality.scaled(training[some]), None, found.y_train[some]
         for sigma in SIGMAS:
-            drawn = flow.pictures(flow.draw(count, sigma, seed))
-            yield f"prior, σ = {sigma:g}", drawn, training, None
-        drawn = flow.pictures(flow.codes.draw(asked, rng))
+            yield f"prior, σ = {sigma:g}", trained.sample(count, sigma, seed), training, None
+        drawn = trained.pictures(trained.codes.sample(asked, rng))
         yield f"fitted codes, T = {options.TEMPERATURE:g}", drawn, training, asked
 
     bar, result = keras.utils.Progbar(3 + len(SIGMAS), unit_name="row"), {}
@@ -148,38 +148,40 @@ def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, se
 
     Raises: `UserError` for samples of what are not MNIST's digits.
     """
-    flow = Trained.load(weights)
-    configuration, model = flow.configuration, flow.configuration["model"]
-    found = data.load(source, model["dim"])
+    print(f"weights: {weights}")
+    trained = nice.load(weights)
+    found = data.load(source, trained.dim)
     if count:
         if not quality.are_digits(found):
             raise UserError(
                 f"--samples measures digits: {source} is not MNIST or its like, 28 x 28 and "
                 "labelled 0 to 9, with test pictures. Leave --samples out."
             )
-        flow.fitted(source)
+        codes.fitted(trained, source)
     parts = {"test": (found.x_test, found.y_test), "train": (found.x_train, found.y_train)}
     parts = {name: part for name, part in parts.items() if part[0] is not None}
-    if not model["noise"]:
+    noise = trained.encoder.noise
+    if noise is None:
         repeats = draws = 1  # nothing to draw
-    constant = flow.dim * flow.prior.constant
+    constant = trained.dim * trained.prior.constant
+    configuration = trained.configuration
     result = {
         "weights": weights,
         "data": source,
         "backend": keras.backend.backend(),
-        "is_bound": is_bound(configuration),
+        "is_bound": is_bound(noise, trained.levels),
         "constant": constant,
-        **{name: configuration[name] for name in ("prior", "levels")},
-        **{name: model[name] for name in ("dim", "noise", "noise_kind")},
+        **options.pick(configuration, ("prior", "levels")),
+        **options.pick(configuration["model"], ("dim", "noise", "noise_kind")),
     }
     first, *others = parts
     plan = {first: (repeats, draws), **dict.fromkeys(others, (1, 1))}
     bar = keras.utils.Progbar(sum(max(p) + 1 for p in plan.values()), unit_name="pass")
     for name, (tries, k) in plan.items():
         pixels, labels = (part if part is None else part[:limit] for part in parts[name])
-        x = flow.scale(pixels)
-        nats, tight, fitted = noisy(flow, x, tries, k, seed, bar)
-        clean = flow.log_likelihood(x)
+        x = trained.scale(pixels)
+        nats, tight, fitted = noisy(trained, x, tries, k, seed, bar)
+        clean = trained.log_likelihood(x)
         bar.add(1)
         means = nats.mean(axis=1)
         result[name] = {
@@ -196,11 +198,11 @@ def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, se
         if labels is not None:
             classes = {str(c): float(nats[:, labels == c].mean()) for c in np.unique(labels)}
             result[name]["classes"] = classes
-    x = flow.scale(parts[first][0][:1000])
-    result["round_trip"] = round_trip(flow, x)
-    result["log_determinant"] = flow.log_determinant()
-    result["log_determinant_numerical"] = numerical_log_determinant(flow, x[0])
-    result["samples"] = sample_quality(flow, found, count, seed) if count else None
+    x = trained.scale(parts[first][0][:1000])
+    result["round_trip"] = round_trip(trained, x)
+    result["log_determinant"] = float(trained.map(x[:1])[1][0])
+    result["log_determinant_numerical"] = numerical_log_determinant(trained, x[0])
+    result["samples"] = sample_quality(trained, found, count, seed) if count else None
     return result
 
 

@@ -12,7 +12,7 @@ import time
 
 from support import cli, options
 
-NOISE_FREE, DEEP, PAPER = (
+NOISE_FREE, DEEP, PAPER = (  # the first two of one shape
     os.path.join(options.WEIGHTS, name + options.SUFFIX) for name in ("noise-free", "deep", "paper")
 )
 NAMES = ("digits", "temperature", "interpolate", "traverse", "spectrum", "reduce", "noise",
@@ -20,13 +20,13 @@ NAMES = ("digits", "temperature", "interpolate", "traverse", "spectrum", "reduce
 
 
 def parse():
-    parser = cli.Parser("Make the pictures of the article and the paper.")
+    parser = options.Parser("Make the pictures of the article and the paper.")
     add = parser.add_argument
     add("picture", choices=["all", *NAMES], help="which picture")
     options.add_places(parser, "weights", "data")
     parser.set_defaults(weights=None)
     add("--noise-free", default=NOISE_FREE, help="weights trained without noise, for `noise`")
-    add("--seed", type=cli.SEED, default=0, help="of codes, choices and noise")
+    add("--seed", type=options.SEED, default=0, help="of codes, choices and noise")
     add("--output", default="pictures", help="folder")
     return parser.parse_args()
 
@@ -37,10 +37,13 @@ if __name__ == "__main__":
 import keras
 import numpy as np
 
+import codes
 import nice
+import training
+from layers import Couple
 from support import data, files, inpainting, pictures, quality
-from support.cli import UserError
-from trained import Trained
+from support.batches import fit, steps
+from support.errors import UserError
 
 KEPT = (5, 10, 20, 40, 80, 160, 320)  # dimensions, in `reduce`
 NO_MATCH = (
@@ -51,14 +54,14 @@ NO_MATCH = (
 # --------------------------------------------------------------- the pictures
 
 
-def digits(flow, seed=0, columns=10, sigma=0.75):
+def digits(trained, seed=0, columns=10, sigma=0.75):
     """The article's way to draw beside the fitted codes', of the same weights: a row a class."""
-    codes, left, right = flow.codes, "codes from the prior", "codes from where those of digits lie"
-    named = codes.classes if codes.is_labelled else []
+    fitted = trained.codes
+    named = fitted.classes if fitted.is_labelled else []
     wanted = np.repeat(named, columns) if len(named) else np.zeros(columns**2, int)
     image = _beside(
-        flow.tile(flow.decode(flow.draw(len(wanted), sigma, seed)), columns),
-        flow.tile(flow.decode(codes.draw(wanted, np.random.default_rng(seed))), columns),
+        _tile(trained, trained.decode(trained.sample_codes(len(wanted), sigma, seed)), columns),
+        _tile(trained, trained.decode(fitted.sample(wanted, np.random.default_rng(seed))), columns),
     )
     return pictures.captioned(
         image,
@@ -66,9 +69,15 @@ def digits(flow, seed=0, columns=10, sigma=0.75):
         f"Left: z from the prior at temperature σ = {sigma}, as the article draws.\n"
         "Right: z from Gaussians fitted to the codes of the training pictures"
         + (", a row a class. No weight differs." if len(named) else ". No weight differs."),
-        top=[left, right],
+        top=["codes from the prior", "codes from where those of digits lie"],
         right=[str(label) for label in named],
     )
+
+
+def _tile(trained, x, columns, factor=2):
+    """Pictures (N, D) as one image, margins between them, `factor` times their size."""
+    image = pictures.tile(x, trained.shape, columns, margin=2, background=0.25)
+    return pictures.enlarge(image, factor)
 
 
 def _beside(left, right):
@@ -76,18 +85,18 @@ def _beside(left, right):
     return np.hstack([left, np.full((len(left), 24), 255, "uint8"), right])
 
 
-def temperature(flow, seed=0, columns=10):
+def temperature(trained, seed=0, columns=10):
     """The article's annealing: one set of codes z at rising σ, σ·z decoded, a row each.
 
     Beside it the same for fitted codes, T times as far from their group's mean.
     """
     sigmas, factors = np.arange(4, 13) / 10, options.TEMPERATURE * np.arange(9) / 4
-    z = flow.draw(columns, 1.0, seed)
-    labels = np.resize(flow.codes.classes, columns)
-    fitted = [flow.codes.draw(labels, np.random.default_rng(seed), T) for T in factors]
+    z = trained.sample_codes(columns, 1.0, seed)
+    labels = np.resize(trained.codes.classes, columns)
+    fitted = [trained.codes.sample(labels, np.random.default_rng(seed), T) for T in factors]
     image = _beside(
-        flow.tile(flow.decode(np.concatenate([sigma * z for sigma in sigmas])), columns),
-        flow.tile(flow.decode(np.concatenate(fitted)), columns),
+        _tile(trained, trained.decode(np.concatenate([sigma * z for sigma in sigmas])), columns),
+        _tile(trained, trained.decode(np.concatenate(fitted)), columns),
     )
     return pictures.captioned(
         image,
@@ -102,47 +111,47 @@ def temperature(flow, seed=0, columns=10):
     )
 
 
-def interpolate(flow, pixels, seed=0, rows=8, columns=11):
+def interpolate(trained, _, pixels, seed=0, rows=8, columns=11):
     """Straight lines in z between encodings of real digits.
 
     Returns: `(image, frames)`: a pair a row, and the same lines there and back as a film.
     """
     rng = np.random.default_rng(seed)
-    z = flow.encode(flow.scale(pixels[rng.choice(len(pixels), 2 * rows, replace=False)]))
+    z = trained.encode(trained.scale(pixels[rng.choice(len(pixels), 2 * rows, replace=False)]))
     a, b = z[:rows], z[rows:]
 
     def line(t):  # (rows, D) a weight
-        return flow.decode((1 - t) * a + t * b)
+        return trained.decode((1 - t) * a + t * b)
 
-    x = np.stack([line(t) for t in np.linspace(0, 1, columns)], axis=1).reshape(-1, flow.dim)
+    x = np.stack([line(t) for t in np.linspace(0, 1, columns)], axis=1).reshape(-1, trained.dim)
     image = pictures.captioned(
-        flow.tile(x, columns),
+        _tile(trained, x, columns),
         "Straight lines between the codes of real digits",
         "Left and right column: test digits. Between them: z = (1 - t) f(a) + t f(b), decoded.",
         top=[f"t = {t:.1f}" for t in np.linspace(0, 1, columns)],
     )
     swing = 0.5 - 0.5 * np.cos(np.linspace(0, 2 * np.pi, 40, endpoint=False))  # 0 … 1 … 0
-    return image, [flow.tile(line(t), 4, factor=3) for t in swing]
+    return image, [_tile(trained, line(t), 4, factor=3) for t in swing]
 
 
-def traverse(flow, pixels, seed=0, rows=8, columns=11, reach=8.0):
+def traverse(trained, _, pixels, seed=0, rows=8, columns=11, reach=8.0):
     """One code dimension moved at a time over ±reach·σ_i, the widest first.
 
     "Important" is the article's measure: a dimension with a small s_i, a large
     σ_i = 1/s_i, in which the encoded pictures spread most.
     """
-    order = np.argsort(-flow.sigma())
+    order = np.argsort(-trained.sigma)
     chosen = [*order[:rows], order[-1]]
     rng = np.random.default_rng(seed)
-    z = flow.encode(flow.scale(pixels[rng.choice(len(pixels), 1)]))[0]
+    z = trained.encode(trained.scale(pixels[rng.choice(len(pixels), 1)]))[0]
     steps = np.linspace(-reach, reach, columns)
     moved = np.repeat(z[None], len(chosen) * columns, axis=0)
     for row, i in enumerate(chosen):
         moved[row * columns : (row + 1) * columns, i] += steps  # z_i = h_i/σ_i: ±1 is ±σ_i of h
-    x = flow.decode(moved)
-    labels = [f"#{i}, σ = {flow.sigma()[i]:.3f}" for i in chosen]
+    x = trained.decode(moved)
+    labels = [f"#{i}, σ = {trained.sigma[i]:.3f}" for i in chosen]
     return pictures.captioned(
-        flow.tile(x, columns),
+        _tile(trained, x, columns),
         "One dimension of the code moved at a time",
         "Rows: the widest dimensions, a large σ = 1/s being important; last row: the narrowest.\n"
         "Middle column: a test digit. Columns: what is added, in the dimension's own σ.",
@@ -151,29 +160,30 @@ def traverse(flow, pixels, seed=0, rows=8, columns=11, reach=8.0):
     )
 
 
-def noise_floor(flow):
-    """σ of a pixel that never changes: what the couplings leave of the training noise."""
-    layer = flow.encoder.noise
-    if layer is None or layer.bounds is None:
-        return layer.width if layer else 0.0
-    mean = sum(layer.bounds) / 2
-    model = flow.configuration["model"]
-    # A relu m is m >= 0: (9) subtracts it, and centres positive noise only; (7) negative only.
-    centred = model["output_activation"] == "linear" or (
-        mean > 0 if model["convention"] == "article" else mean < 0
-    )
-    return (layer.width**2 / 12 + (0 if centred else mean**2)) ** 0.5
+def noise_floor(trained):
+    """σ of a pixel that never changes: what the couplings leave of the training noise.
+
+    None where the prior does not say what a standard deviation is to it.
+    """
+    noise = trained.encoder.noise
+    if noise is None or trained.prior.std is None:
+        return None
+    left = noise.width  # of Gaussian noise, its standard deviation
+    if noise.bounds:
+        low, high = noise.bounds
+        couples = [layer for layer in trained.encoder.maps if isinstance(layer, Couple)]
+        # A relu m is m >= 0: (9) subtracts it, and centres positive noise only; (7) negative only.
+        one_sided = all(c.is_positive and (c.convention == "article") == (low < 0) for c in couples)
+        left = ((high - low) ** 2 / 12 + one_sided * ((low + high) / 2) ** 2) ** 0.5
+    return left / trained.prior.std
 
 
-def spectrum(flow):
+def spectrum(trained):
     """σ_i sorted, (16)-(17), with the count of collapsed dimensions; and σ_i as a map."""
     from matplotlib.figure import Figure
 
-    sigma = flow.sigma()
-    floor = noise_floor(flow)
-    if flow.prior is nice.logistic:
-        floor *= 3**0.5 / np.pi  # the scale of a logistic of that standard deviation
-    collapsed = int((sigma <= 1.5 * floor).sum())
+    sigma = trained.sigma
+    floor = noise_floor(trained)
     figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
     chart, image = figure.subplots(1, 2, width_ratios=[1.6, 1])
     chart.bar(np.arange(len(sigma)), np.sort(sigma)[::-1], width=1.0)
@@ -181,33 +191,34 @@ def spectrum(flow):
         yscale="log", xlabel="dimension, sorted", ylabel="σ = exp(-log_scale), pixel range = 1"
     )
     if floor:
+        collapsed = int((sigma <= 1.5 * floor).sum())
         chart.axhline(1.5 * floor, color="crimson", lw=1)
         chart.set_title(f"{collapsed} of {len(sigma)} dimensions have collapsed\n"
                         f"(σ at most 1.5 times that of noise alone, red line)")  # fmt: skip
     shown = image.imshow(
-        np.log10(flow.pixel_sigma()).reshape(flow.picture), interpolation="nearest"
+        np.log10(trained.pixel_sigma).reshape(trained.shape), interpolation="nearest"
     )
     figure.colorbar(shown, ax=image, label="log10 σ")
     image.set(title="σ of each dimension, at its pixel", xticks=[], yticks=[])
     return pictures.render(figure)
 
 
-def reduce(flow, training, pixels, legible=True, seed=0, columns=8, kept=KEPT):
+def reduce(trained, known, pixels, legible=True, seed=0, columns=8, kept=KEPT):
     """Pictures rebuilt from their widest dimensions, (16)-(17), beside as many components of PCA.
 
     Args:
         legible: whether the classifier of `quality` can read them.
         kept: how many dimensions; the others are 0.
     """
-    kept, pixels = [k for k in kept if k < flow.dim], pixels[:2000]
+    kept, pixels = [k for k in kept if k < trained.dim], pixels[:2000]
     x = quality.scaled(pixels)
-    z, order = flow.encode(flow.scale(pixels)), np.argsort(-flow.sigma())
-    mean, components = quality.principal(training)
+    z, order = trained.encode(trained.scale(pixels)), np.argsort(-trained.sigma)
+    mean, components = quality.principal(known)
     ways = ([x], [x])
     for k in kept:
         narrowed = np.zeros_like(z)
         narrowed[:, order[:k]] = z[:, order[:k]]
-        ways[0].append(flow.pictures(narrowed))
+        ways[0].append(trained.pictures(narrowed))
         projected = (x - mean) @ components[:k].T @ components[:k]
         ways[1].append(np.clip(mean + projected, 0, 1))
 
@@ -220,7 +231,7 @@ def reduce(flow, training, pixels, legible=True, seed=0, columns=8, kept=KEPT):
                 share = (quality.read(y)[0].argmax(axis=1) == same).mean()
                 words[i] += f",  {100 * share:.0f} %"
     shown = np.random.default_rng(seed).choice(len(x), columns, replace=False)
-    image = _beside(*(flow.tile(np.concatenate([y[shown] for y in w]), columns) for w in ways))
+    image = _beside(*(_tile(trained, np.concatenate([y[shown] for y in w]), columns) for w in ways))
     return pictures.captioned(
         image,
         "Rebuilt from a few numbers: NICE's widest dimensions, and PCA",
@@ -235,60 +246,64 @@ def reduce(flow, training, pixels, legible=True, seed=0, columns=8, kept=KEPT):
     )
 
 
-def compare(flows, labels, title, caption, seed=0, rows=10, sigma=0.75):
-    """Two flows, one grid of samples each, from the same codes."""
-    x = [flow.decode(flow.draw(rows**2, sigma, seed)) for flow in flows]
-    image = _beside(*(flow.tile(part, rows) for flow, part in zip(flows, x)))
-    return pictures.captioned(image, title, caption, top=labels)
+def compare(flows, labels, title, caption, seed=0, rows=10):
+    """Two trained flows, one grid of samples each, from the same codes at σ = 0.75."""
+    grids = [_tile(f, f.decode(f.sample_codes(rows**2, seed=seed)), rows) for f in flows]
+    return pictures.captioned(_beside(*grids), title, caption, top=labels)
 
 
-def noise(flow, without, seed=0):
+def noise(trained, without, seed=0):
     """The article's two figures: training without noise, and with the negative noise."""
-    if flow.dim != without.dim:
+    if trained.dim != without.dim:
         raise UserError(
-            f"--noise-free has {without.dim} pixels a picture, the other weights {flow.dim}: "
+            f"--noise-free has {without.dim} pixels a picture, the other weights {trained.dim}: "
             "train with --noise 0 on the same data."
         )
-    held = [f.configuration for f in (flow, without)]
+    held = [f.configuration for f in (trained, without)]
     same = "schedule" in held[0] and held[0]["schedule"] == held[1].get("schedule")
     same = same and len({str({**c["model"], "noise": 0}) for c in held}) == 1
     return compare(
-        (without, flow),
+        (without, trained),
         ["trained without noise", "trained with noise"],
         "What noise in training does to the samples",
         "The same codes at σ = 0.75. "
         + ("Only the noise differs." if same else "Not only the noise differs:")
-        + f"\nLeft, {without.name}: {schedule(without)}.\nRight, {flow.name}: {schedule(flow)}.",
+        + f"\nLeft, {without.name}: {schedule(without)}.\nRight, {trained.name}: "
+        + f"{schedule(trained)}.",
         seed,
     )
 
 
-def schedule(flow):
+def schedule(trained):
     """How a flow was trained, in words, where its file says so."""
-    held = flow.configuration.get("schedule", {})
+    held = trained.configuration.get("schedule", {})
     shown = ("epochs", "learning_rate", "schedule", "scale_pace", "epsilon", "weight_decay")
     words = [
         f"{name.replace('_', ' ')} {held[name]}" for name in shown if held.get(name) is not None
     ]
-    best = flow.configuration.get("best")
+    best = trained.configuration.get("best")
     if not held and best:  # a file from before schedules were recorded
         words = [f"its epoch {best['epoch']}, learning rate {best['learning_rate']:.1e} by then"]
     return ", ".join(words) or "schedule not recorded in the file"
 
 
-def convention(source, seed=0, units=256, depth=2, epochs=2):
+def convention(found, seed=0, units=256, depth=2, epochs=2):
     """(9) forward against (7) forward: two short trainings of a smaller flow, two grids.
 
     Shows the share of negative pixels before clipping: with m >= 0 the decoder
     adds under the article's convention, and subtracts under the paper's.
     """
     flows, labels = [], []
-    for name in ("article", "paper"):
-        flags = f"--convention {name} --units {units} --depth {depth} --epochs {epochs}"
-        flow = train(options.training([*flags.split(), "--seed", str(seed)]), source)
-        x = flow.decode(flow.draw(1000, 0.75, seed))
-        flows.append(flow)
-        formula = "(9)" if name == "article" else "(7)"
+    for name, formula in (("article", "(9)"), ("paper", "(7)")):
+        keras.utils.set_random_seed(seed)
+        choices = options.recipe(seed=seed, convention=name, units=units, depth=depth)
+        configuration = options.configuration(choices, found.x_train.shape[1], found.shape)
+        encoder, decoder = nice.build(**configuration["model"])
+        adam = training.optimizer(epochs * steps(len(found.x_train), 128))
+        encoder.compile(loss=nice.gaussian, optimizer=adam)
+        fit(encoder, found.x_train, epochs=epochs, seed=seed, verbose=2)
+        flows.append(nice.Trained(encoder, decoder, configuration))
+        x = flows[-1].decode(flows[-1].sample_codes(1000))
         labels.append(f"{formula} encodes: {100 * (x < 0).mean():.0f} % negative pixels")
     return compare(
         flows,
@@ -300,23 +315,12 @@ def convention(source, seed=0, units=256, depth=2, epochs=2):
     )
 
 
-def train(args, source):
-    """A flow trained as nice.py would, in memory and without validation."""
-    keras.utils.set_random_seed(args.seed)
-    configuration = options.configuration(args, source.x_train.shape[1], source.picture)
-    encoder, decoder = nice.build(**configuration["model"])
-    steps = data.steps(len(source.x_train), args.batch_size)
-    nice.compile_encoder(encoder, args, args.epochs * steps)
-    nice.fit(encoder, source.x_train, args, verbose=2)
-    return Trained(encoder, decoder, configuration)
-
-
-def neighbours(flow, pixels, test, seed=0, columns=16):
+def neighbours(trained, known, pixels, seed=0, columns=16):
     """Samples above their nearest training digits (L2): new digits, or memories?"""
-    x = flow.pictures(flow.draw(columns, 0.75, seed))
-    found, distances = quality.nearest(x, pixels)
-    _, usual = quality.nearest(quality.scaled(test[:1000]), pixels)
-    image = flow.tile(np.concatenate([x, quality.scaled(pixels[found])]), columns)
+    x = trained.sample(columns, 0.75, seed)
+    found, distances = quality.nearest(x, known)
+    _, usual = quality.nearest(quality.scaled(pixels[:1000]), known)
+    image = _tile(trained, np.concatenate([x, quality.scaled(known[found])]), columns)
     return pictures.captioned(
         image,
         "Samples and their nearest training digits",
@@ -326,13 +330,13 @@ def neighbours(flow, pixels, test, seed=0, columns=16):
     )
 
 
-def likely(flow, pixels, columns=16):
+def likely(trained, _, pixels, columns=16):
     """The most and the least likely pictures, with their nats."""
-    x = flow.scale(pixels)
-    nats = flow.log_likelihood(x)
+    x = trained.scale(pixels)
+    nats = trained.log_likelihood(x)
     order = np.argsort(-nats)
     best, worst = order[: 2 * columns], order[::-1][: 2 * columns]
-    image = flow.tile(np.concatenate([x[best], x[worst]]), columns)
+    image = _tile(trained, np.concatenate([x[best], x[worst]]), columns)
     return pictures.captioned(
         image,
         "The most and the least likely test digits",
@@ -343,7 +347,7 @@ def likely(flow, pixels, columns=16):
     )
 
 
-def inpaint(flow, training, pixels, seed=0, each=24, shown=4, steps=300, every=10):
+def inpaint(trained, known, pixels, seed=0, each=24, shown=4, steps=300, every=10):
     """The paper's 5.3: parts of `pixels`, hidden by masks, filled in by ascending the likelihood.
 
     The ascent starts from the mean training picture. `each` pictures a mask, `shown` of them
@@ -351,19 +355,19 @@ def inpaint(flow, training, pixels, seed=0, each=24, shown=4, steps=300, every=1
 
     Returns: `(image, frames)`: true, masked and filled side by side; the ascent.
     """
-    mean = flow.scale(training).mean(axis=0)
-    hidden = inpainting.masks(*flow.picture, seed)
-    x = flow.scale(pixels[: each * len(hidden)])
+    mean = trained.scale(known).mean(axis=0)
+    hidden = inpainting.masks(*trained.shape, seed)
+    x = trained.scale(pixels[: each * len(hidden)])
     mask = np.repeat([m.ravel() for m in hidden.values()], each, axis=0)
-    gradient = inpainting.log_density_gradient(flow.encoder, flow.prior)
+    gradient = inpainting.log_likelihood_gradient(trained.encoder, trained.prior)
     rng = np.random.default_rng(seed)
 
     def panel(filled):
         triple = np.stack([x, np.where(mask, 0.3, x), filled], axis=1)  # (N, 3, D)
-        triple = triple.reshape(len(hidden), each, 3, flow.dim)[:, :shown]
-        return flow.tile(triple.reshape(-1, flow.dim), 3 * shown)
+        triple = triple.reshape(len(hidden), each, 3, trained.dim)[:, :shown]
+        return _tile(trained, triple.reshape(-1, trained.dim), 3 * shown)
 
-    ascent = inpainting.ascend(gradient, flow.pixel_sigma(), x, mask, mean, rng, steps)
+    ascent = inpainting.ascend(gradient, trained.pixel_sigma, x, mask, mean, rng, steps)
     frames = []
     for i, y in enumerate(ascent):
         if i % every == 0 or i == steps:
@@ -393,57 +397,51 @@ def inpaint(flow, training, pixels, seed=0, each=24, shown=4, steps=300, every=1
 # ----------------------------------------------------------------- the command
 
 
+@functools.cache
+def load(path):
+    print(f"weights: {path}")
+    return nice.load(path)
+
+
 class Job:
     """What the pictures need, loaded when first asked for."""
 
     def __init__(self, args):
-        self.args, self.seed = args, args.seed
+        self.args = args
+        self.seed = args.seed
 
-    @functools.cached_property
-    def flow(self):
-        return Trained.load(self.args.weights or options.default_weights())
-
-    @functools.cached_property
-    def fitted(self):
-        self.flow.fitted(self.args.data)
-        return self.flow
-
-    @functools.cached_property
-    def noise_free(self):
-        return Trained.load(self.args.noise_free)
-
-    @functools.cached_property
-    def deep(self):  # of the shape of the shipped NOISE_FREE
-        return self.flow if self.args.weights else Trained.load(DEEP)
-
-    @functools.cached_property
-    def paper(self):
-        return self.flow if self.args.weights else Trained.load(PAPER)
+    def trained(self, default=None):
+        """The flow that was asked for; where none was, the one of the file `default`."""
+        return load(self.args.weights or default or options.default_weights())
 
     @functools.cached_property
     def data(self):
         return data.load(self.args.data)
 
-    def pixels(self, flow):
-        """Training and new pictures, of the flow's size."""
-        data.check_dim(self.data.x_train, flow.dim, self.args.data)
-        return self.data.x_train, self.data.x_new
+    def with_codes(self):
+        """The flow, its fitted codes in place."""
+        codes.fitted(self.trained(), self.args.data)
+        return self.trained()
+
+    def with_pixels(self, default=None):
+        """A flow with training and new pictures, of its size."""
+        trained = self.trained(default)
+        data.check_dim(self.data.x_train, trained.dim, self.args.data)
+        return trained, self.data.x_train, self.data.x_new
 
 
 PICTURES = {
-    "digits": lambda job: digits(job.fitted, job.seed),
-    "temperature": lambda job: temperature(job.fitted, job.seed),
-    "interpolate": lambda job: interpolate(job.flow, job.pixels(job.flow)[1], job.seed),
-    "traverse": lambda job: traverse(job.flow, job.pixels(job.flow)[1], job.seed),
-    "spectrum": lambda job: spectrum(job.flow),
-    "reduce": lambda job: reduce(
-        job.flow, *job.pixels(job.flow), quality.are_digits(job.data), job.seed
-    ),
-    "noise": lambda job: noise(job.deep, job.noise_free, job.seed),
+    "digits": lambda job: digits(job.with_codes(), job.seed),
+    "temperature": lambda job: temperature(job.with_codes(), job.seed),
+    "interpolate": lambda job: interpolate(*job.with_pixels(), job.seed),
+    "traverse": lambda job: traverse(*job.with_pixels(), job.seed),
+    "spectrum": lambda job: spectrum(job.trained()),
+    "reduce": lambda job: reduce(*job.with_pixels(), quality.are_digits(job.data), job.seed),
+    "noise": lambda job: noise(job.trained(DEEP), load(job.args.noise_free), job.seed),
     "convention": lambda job: convention(job.data, job.seed),
-    "inpaint": lambda job: inpaint(job.paper, *job.pixels(job.paper), job.seed),
-    "neighbours": lambda job: neighbours(job.flow, *job.pixels(job.flow), job.seed),
-    "likely": lambda job: likely(job.flow, job.pixels(job.flow)[1]),
+    "inpaint": lambda job: inpaint(*job.with_pixels(PAPER), job.seed),
+    "neighbours": lambda job: neighbours(*job.with_pixels(), job.seed),
+    "likely": lambda job: likely(*job.with_pixels()),
 }
 
 

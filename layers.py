@@ -1,10 +1,12 @@
-"""The layers of NICE: each one a map and its inverse.
+"""The layers of NICE: each one a map, its inverse, and what it does to volume.
 
-`layer(x)` is the encoder's direction, picture → code; `layer(y, inverse=True)`
-the decoder's, code → picture. A flow is a list of such layers. Run forwards it
-encodes; run backwards, with `inverse=True`, the same objects decode, so that
-training the encoder trains the decoder too. Both directions take and return
-one value; between `Split` and `Concat` that value is the pair of halves.
+    y, log_det = layer(x)                   encodes: picture → code
+    x, log_det = layer(y, inverse=True)     decodes: code → picture
+
+log_det is log|det| of the Jacobian of the direction taken, in nats: a scalar, or (B,) where it
+depends on x. A flow is a list of such maps (`nice.Flow`). Run forwards it encodes and adds the
+log-determinants up; run backwards, the same objects decode, so that training the encoder trains
+the decoder too. Between `Split` and `Concat` the one value is the pair of halves.
 
 Formula numbers are those of Su Jianlin's article, kexue.fm/archives/5776. Paper:
 Dinh, Krueger and Bengio, "NICE: Non-linear Independent Components Estimation",
@@ -16,6 +18,27 @@ import numpy as np
 from keras import ops
 
 register = keras.saving.register_keras_serializable(package="nice")
+
+
+class Map(keras.layers.Layer):
+    """What the maps below share: shapes stay, and log_det is a float32 scalar.
+
+    Nothing here is needed of a reader's own layer: any that returns `(y, log_det)` is a map.
+    """
+
+    def compute_output_spec(self, x, inverse=False, training=None):
+        """The shapes of what `call` returns, without running it."""
+        specs = [keras.KerasTensor(shape, self.compute_dtype) for shape in self._shapes(x)]
+        y = specs[0] if len(specs) == 1 else tuple(specs)
+        return y, keras.KerasTensor((), "float32")
+
+    def _shapes(self, x):
+        return [half.shape for half in x] if isinstance(x, (list, tuple)) else [x.shape]
+
+
+def zero():
+    """log_det of what keeps volume. A tensor: Keras's functional models take no bare 0.0."""
+    return ops.zeros((), "float32")
 
 
 @register
@@ -31,7 +54,7 @@ class Noise(keras.layers.Layer):
     article's noise is negative because the generated picture is clipped to
     [0, 1] afterwards, which removes part of it; the paper's is dequantization.
 
-    Not a member of the flow: decoding must not add noise.
+    Not a map, and no member of the flow: decoding must not add noise.
 
     Args:
         width: in units of the pixel range [0, 1].
@@ -51,7 +74,9 @@ class Noise(keras.layers.Layer):
             raise ValueError(
                 f'`kind` must be "negative", "positive" or "gaussian". Received: kind={kind!r}'
             )
-        self.width, self.kind, self.seed = width, kind, seed
+        self.width = width
+        self.kind = kind
+        self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     @property
@@ -62,12 +87,15 @@ class Noise(keras.layers.Layer):
     def call(self, x, training=False):
         if not training:
             return x
-        shape, options = ops.shape(x), {"dtype": self.compute_dtype, "seed": self.seed_generator}
+        options = {"dtype": self.compute_dtype, "seed": self.seed_generator}
         if self.bounds:
-            return x + keras.random.uniform(shape, *self.bounds, **options)
-        return x + keras.random.normal(shape, 0.0, self.width, **options)
+            return x + keras.random.uniform(ops.shape(x), *self.bounds, **options)
+        return x + keras.random.normal(ops.shape(x), 0.0, self.width, **options)
 
-    def draw(self, shape, rng):
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def sample(self, shape, rng):
         """The noise alone, of a NumPy generator: the same on every backend. float32."""
         if self.bounds:
             return rng.uniform(*self.bounds, shape).astype("float32")
@@ -78,10 +106,10 @@ class Noise(keras.layers.Layer):
 
 
 @register
-class Shuffle(keras.layers.Layer):
+class Shuffle(Map):
     """Permutes the dimensions, so that each coupling meets other halves.
 
-    `y = x[:, permutation]`; log-determinant 0. Reversing is the article's
+    `y = x[:, permutation]`; log_det = 0. Reversing is the article's
     choice: with an even D it also swaps the parities, and what one coupling
     left alone the next one moves.
 
@@ -102,48 +130,37 @@ class Shuffle(keras.layers.Layer):
             raise ValueError(f'`mode` must be "reverse" or "random". Received: mode={mode!r}')
         if permutation is not None and sorted(permutation) != list(range(len(permutation))):
             raise ValueError(f"`permutation` must hold every index once. Received: {permutation}")
-        self.mode, self.seed, self.permutation = mode, seed, permutation
+        self.mode = mode
+        self.seed = seed
+        self.permutation = permutation
 
     def build(self, input_shape):
         dim = input_shape[-1]
-        if self.mode == "random":
-            if self.permutation is None:
-                # RandomState: its stream is frozen for all NumPy versions to come.
-                self.permutation = np.random.RandomState(self.seed).permutation(dim).tolist()
-            if len(self.permutation) != dim:
-                raise ValueError(
-                    f"The permutation has {len(self.permutation)} indices. "
-                    f"Received: input_shape={tuple(input_shape)}"
-                )
+        if self.mode == "random" and self.permutation is None:
+            # RandomState: its stream is frozen for all NumPy versions to come.
+            self.permutation = np.random.RandomState(self.seed).permutation(dim).tolist()
+        if self.mode == "random" and len(self.permutation) != dim:
+            raise ValueError(
+                f"The permutation has {len(self.permutation)} indices. "
+                f"Received: input_shape={tuple(input_shape)}"
+            )
 
     def call(self, x, inverse=False):
         if self.mode == "reverse":
-            return ops.flip(x, axis=-1)  # its own inverse
+            return ops.flip(x, axis=-1), zero()  # its own inverse
         order = np.argsort(self.permutation) if inverse else np.array(self.permutation)
-        return ops.take(x, order.astype("int32"), axis=-1)
+        return ops.take(x, order.astype("int32"), axis=-1), zero()
 
     def get_config(self):
         names = ("mode", "seed", "permutation")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def split(x):
-    """Even and odd dimensions of x: (B, D) -> (B, D/2), (B, D/2)."""
-    pairs = ops.reshape(x, (-1, x.shape[-1] // 2, 2))  # (B, D) -> (B, D/2, 2)
-    return pairs[..., 0], pairs[..., 1]
-
-
-def concat(halves):
-    """The inverse of `split`: (B, D/2), (B, D/2) -> (B, D), interleaved."""
-    x1, x2 = halves
-    return ops.reshape(ops.stack([x1, x2], axis=-1), (-1, 2 * x1.shape[-1]))
-
-
 @register
-class Split(keras.layers.Layer):
+class Split(Map):
     """Splits the dimensions in two, interleaved: x1 = even indices, x2 = odd.
 
-    Log-determinant 0. An odd D is refused with a `ValueError`.
+    log_det = 0. An odd D is refused with a `ValueError`.
 
     Call arguments:
         x: (B, D); with `inverse` the pair (B, D/2), (B, D/2).
@@ -159,14 +176,24 @@ class Split(keras.layers.Layer):
             )
 
     def call(self, x, inverse=False):
-        return concat(x) if inverse else split(x)
+        if inverse:
+            x1, x2 = x
+            pairs = ops.stack([x1, x2], axis=-1)  # (B, D/2), (B, D/2) -> (B, D/2, 2)
+            return ops.reshape(pairs, (-1, 2 * x1.shape[-1])), zero()
+        pairs = ops.reshape(x, (-1, x.shape[-1] // 2, 2))  # (B, D) -> (B, D/2, 2)
+        return (pairs[..., 0], pairs[..., 1]), zero()
+
+    def _shapes(self, x):
+        if isinstance(x, (list, tuple)):
+            return [(*x[0].shape[:-1], 2 * x[0].shape[-1])]
+        return 2 * [(*x.shape[:-1], x.shape[-1] // 2)]
 
 
 @register
 class Concat(Split):
     """Interleaves two halves: `Split` the other way round.
 
-    Log-determinant 0.
+    log_det = 0.
 
     Call arguments:
         x: the pair (B, D/2), (B, D/2); with `inverse` the whole, (B, D).
@@ -177,25 +204,45 @@ class Concat(Split):
         return super().call(x, inverse=not inverse)
 
 
+def dense(half, units=1000, depth=5, output_activation="relu", dropout=0.0, dtype=None, name="m"):
+    """The article's m: Dense `half` → `depth` × `units` relu → `half`.
+
+    Args:
+        half: D/2, what it takes and gives.
+        units: width of the hidden layers.
+        depth: number of hidden layers, each with relu.
+        output_activation: of the last layer, "relu" or "linear".
+        dropout: share of hidden units left out in training (after each layer).
+    """
+    if units < 1 or depth < 0:
+        raise ValueError(f"m needs units >= 1, depth >= 0. Received: {units=}, {depth=}")
+    layers = []
+    for i in range(1, depth + 1):
+        layers.append(keras.layers.Dense(units, "relu", name=f"dense_{i}", dtype=dtype))
+        if dropout:
+            layers.append(keras.layers.Dropout(dropout, name=f"dropout_{i}", dtype=dtype))
+    last = keras.layers.Dense(half, output_activation, name=f"dense_{depth + 1}", dtype=dtype)
+    return keras.Sequential([*layers, last], name=name)
+
+
 @register
-class Couple(keras.layers.Layer):
+class Couple(Map):
     """Additive coupling: moves one half by a function of the other.
 
         h1 = x1;  h2 = x2 + m(x1)        (7)
         x1 = h1;  x2 = h2 - m(h1)        (9)
 
     Either is the other's inverse whatever the network m is, and the Jacobian
-    is triangular with a unit diagonal: log-determinant 0, (8). By the
+    is triangular with a unit diagonal: log_det = 0, (8). By the
     article's convention (9) encodes and (7) decodes: m ends in relu, so m ≥ 0
     and the generator leans towards bright pixels. The paper has it the other
     way round, with a linear output.
 
     Args:
-        units: width of the hidden layers of m.
-        depth: number of hidden layers, each with relu.
-        output_activation: activation of m's last layer, "relu" or "linear".
+        m: function of D/2 that makes any Keras layer or model (B, D/2) -> (B, D/2). Default:
+            `dense`, the article's network.
         convention: "article", (9) encodes; "paper", (7) encodes.
-        dropout: share of hidden units left out in training (after each layer).
+        network: further arguments of the article's network, see `dense`.
 
     Call arguments:
         x: the pair (B, D/2), (B, D/2).
@@ -203,51 +250,56 @@ class Couple(keras.layers.Layer):
         training: whether dropout is on.
     """
 
-    def __init__(self, units=1000, depth=5, output_activation="relu", convention="article",
-                 dropout=0.0, **kwargs):  # fmt: skip
+    def __init__(self, m=None, convention="article", units=1000, depth=5,
+                 output_activation="relu", dropout=0.0, **kwargs):  # fmt: skip
         super().__init__(**kwargs)
         if convention not in ("article", "paper"):
             raise ValueError(f'`convention` must be "article" or "paper". Received: {convention!r}')
-        if units < 1 or depth < 0:
-            raise ValueError(f"m needs units >= 1, depth >= 0. Received: {units=}, {depth=}")
-        self.units, self.depth, self.output_activation = units, depth, output_activation
-        self.convention, self.dropout = convention, dropout
+        self.make_m = m
+        self.convention = convention
+        self.network = {"units": units, "depth": depth, "output_activation": output_activation,
+                        "dropout": dropout}  # fmt: skip
 
     def build(self, input_shape):
         half, other = (shape[-1] for shape in input_shape)
         if half != other:
             raise ValueError(f"The halves must match. Received: input_shape={input_shape}")
-        Dense, policy, layers = keras.layers.Dense, self.dtype_policy, []
-        for i in range(1, self.depth + 1):
-            layers.append(Dense(self.units, "relu", name=f"dense_{i}", dtype=policy))
-            if self.dropout:
-                dropout = keras.layers.Dropout(self.dropout, name=f"dropout_{i}", dtype=policy)
-                layers.append(dropout)
-        last = f"dense_{self.depth + 1}"
-        layers.append(Dense(half, self.output_activation, name=last, dtype=policy))
-        self.m = keras.Sequential(layers, name="m")
-        self.m.build((None, half))
+        if self.make_m:
+            self.m = self.make_m(half)
+        else:
+            self.m = dense(half, **self.network, dtype=self.dtype_policy)
+        shape = self.m(keras.KerasTensor((None, half), self.compute_dtype)).shape
+        if tuple(shape) != (None, half):
+            raise ValueError(f"m must map (B, {half}) to (B, {half}). Received: output {shape}")
 
     def call(self, x, inverse=False, training=False):
         x1, x2 = x
         m = self.m(x1, training=training)  # (B, D/2) -> (B, D/2)
         adds = (self.convention == "paper") != inverse
-        return (x1, x2 + m) if adds else (x1, x2 - m)  # (7) or (9)
+        return (x1, x2 + m if adds else x2 - m), zero()  # (7) or (9); (8)
+
+    @property
+    def is_positive(self):
+        """Whether m >= 0 is known: of the article's network, which ends in relu."""
+        return self.make_m is None and self.network["output_activation"] == "relu"
 
     def get_config(self):
-        names = ("units", "depth", "output_activation", "convention", "dropout")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        m = self.make_m and keras.saving.serialize_keras_object(self.make_m)
+        return {**super().get_config(), "m": m, "convention": self.convention, **self.network}
+
+    @classmethod
+    def from_config(cls, config):
+        m = config["m"] and keras.saving.deserialize_keras_object(config["m"])
+        return cls(**{**config, "m": m})
 
 
 @register
-class Scale(keras.layers.Layer):
+class Scale(Map):
     """Scales each dimension by a learned positive number.
 
-        z = s ⊗ h,  s = exp(log_scale)   (14)
+        z = s ⊗ h,  s = exp(log_scale);  log_det = Σ log s   (14)
 
-    The only layer that changes volume: log|det ∂z/∂h| = Σ log s. In the
-    encoder's direction it adds -Σ log s to the loss, which makes the prior's
-    negative log-density the loss of (15). As s_i = 1/σ_i, this learns the
+    The only layer here that changes volume. As s_i = 1/σ_i, this learns the
     standard deviation σ_i of the prior instead, (16)-(17); a dimension with a
     small σ has collapsed: the pictures hardly use it.
 
@@ -268,11 +320,5 @@ class Scale(keras.layers.Layer):
         )
 
     def call(self, x, inverse=False):
-        if not inverse:
-            self.add_loss(-self.log_determinant())
-        s = ops.exp(-self.log_scale if inverse else self.log_scale)
-        return x * ops.cast(s, self.compute_dtype)
-
-    def log_determinant(self):
-        """log|det ∂z/∂x| of the whole flow in nats: a scalar, the same for every x."""
-        return ops.sum(self.log_scale)
+        log_scale = -self.log_scale if inverse else self.log_scale
+        return x * ops.cast(ops.exp(log_scale), self.compute_dtype), ops.sum(log_scale)

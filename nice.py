@@ -1,6 +1,6 @@
 """NICE, the flow of Su Jianlin's article kexue.fm/archives/5776, in Keras 3.
 
-    python nice.py                    train on MNIST, 20 epochs
+    python nice.py                    train on MNIST, 20 epochs: training.py
     python nice.py --recipe article   as the article's code does
     python nice.py --recipe paper     as the paper does (Dinh et al., arXiv 1410.8516)
 
@@ -15,34 +15,42 @@ In Python, with nothing but Keras:
     x = decoder(z)
 """
 
-from support import cli, options
-
 if __name__ == "__main__":
-    args = cli.start(options.training)  # before Keras, so that --help is answered at once
+    from support import cli, options
 
-import sys
+    args = cli.start(options.training)  # before Keras, so that --help is answered at once
+    import training
+
+    raise SystemExit(cli.run(training.main, args))
+
+import functools
+import os
 
 import keras
 import numpy as np
 from keras import ops
 
-import codes
 from layers import Concat, Couple, Noise, Scale, Shuffle, Split, register
+from support import checkpoint, data, options
+from support.errors import UserError
 
 # --------------------------------------------------- the flow: (10), crossed as in (13)
 
 
 @register
 class Flow(keras.Model):
-    """A list of layers as one map: (10) from x to z, or with `inverse` back again.
+    """A list of maps as one map: (10) from x to z, or with `inverse` back again.
 
         x = h⁽⁰⁾ ↔ h⁽¹⁾ ↔ h⁽²⁾ ↔ … ↔ h⁽ⁿ⁾ = z                                     (10)
+        log|det ∂z/∂x| = Σ log|det ∂h⁽ⁱ⁾/∂h⁽ⁱ⁻¹⁾|
 
-    Two flows over one list share its weights. Noise stays outside the list, so
-    that decoding skips it.
+    The encoder adds minus the mean of that sum to its loss, so that with the prior compiled
+    into it the loss is (15), whatever the maps are. Two flows over one list share its weights.
+    Noise stays outside the list, so that decoding skips it.
 
     Args:
-        flow: list of layers, each called as `layer(x)` or `layer(x, inverse=True)`.
+        maps: list of layers, each called as `layer(x)` or `layer(x, inverse=True)`, which
+            returns `(y, log_det)`: see `layers`.
         noise: a layer that the pictures go through first, or None.
         inverse: run the list from its end, every layer inverted.
 
@@ -53,25 +61,44 @@ class Flow(keras.Model):
     Returns: (B, D) codes; with `inverse`, pictures.
     """
 
-    def __init__(self, flow, noise=None, inverse=False, **kwargs):
+    def __init__(self, maps, noise=None, inverse=False, **kwargs):
         super().__init__(**kwargs)
-        self.flow, self.noise, self.inverse = flow, noise, inverse
+        self.maps = list(maps)
+        self.noise = noise
+        self.inverse = inverse
+
+    def build(self, input_shape):
+        self.map(keras.KerasTensor(input_shape, self.compute_dtype))
 
     def call(self, x, training=False):
         if self.noise is not None:
             x = self.noise(x, training=training)
-        for layer in reversed(self.flow) if self.inverse else self.flow:
-            x = layer(x, inverse=self.inverse)
-        return x
+        y, log_det = self.map(x)
+        if not self.inverse:
+            self.add_loss(-ops.mean(log_det))
+        return y
 
-    def log_determinant(self):
-        """log|det ∂z/∂x| in nats, the same for every x: that of its layers, Σ log s."""
-        return sum(layer.log_determinant() for layer in self.flow if isinstance(layer, Scale))
+    def map(self, x):
+        """`(y, log_det)`, without noise: (B, D), and a float32 scalar or (B,) in nats."""
+        total = 0.0
+        for layer in reversed(self.maps) if self.inverse else self.maps:
+            pair = layer(x, inverse=self.inverse)
+            if not _is_map(pair):
+                raise ValueError(
+                    f"{layer.name} is no map: it must return `(y, log_det)`, log_det a scalar or "
+                    f"(B,), in nats (ops.zeros(()) where volume stays). Received: {pair}"
+                )
+            x, log_det = pair
+            total = total + ops.cast(log_det, "float32")
+        return x, total
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         config = {
-            "flow": [serialize(layer) for layer in self.flow],
+            "maps": [serialize(layer) for layer in self.maps],
             "noise": serialize(self.noise),
             "inverse": self.inverse,
         }
@@ -79,14 +106,19 @@ class Flow(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        read = keras.saving.deserialize_keras_object
-        config["flow"] = [read(layer, custom_objects) for layer in config["flow"]]
-        config["noise"] = read(config["noise"], custom_objects)
-        return cls(**config)
+        def read(layer):
+            return keras.saving.deserialize_keras_object(layer, custom_objects)
+
+        own = {"maps": [read(layer) for layer in config["maps"]], "noise": read(config["noise"])}
+        return cls(**{**config, **own})
+
+
+def _is_map(pair):
+    return isinstance(pair, tuple) and len(pair) == 2 and len(getattr(pair[1], "shape", "no")) < 2
 
 
 def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negative",
-          seed=None, **network):  # fmt: skip
+          seed=None, m=None, **coupling):  # fmt: skip
     """Build the encoder and the decoder over the same layers.
 
     (13): the halves cross between couplings, for reversing an even number of dimensions
@@ -101,32 +133,38 @@ def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negat
         noise: width of the training noise, in units of the pixel range [0, 1]; 0 for none.
         noise_kind: "negative" (the article's), "positive" or "gaussian", see `layers.Noise`.
         seed: integer, of the noise and of random shuffles.
-        network: units, depth, output_activation, convention, dropout: see `layers.Couple`.
+        m: function of D/2 that makes the network m of a coupling, any Keras layer or model
+            (B, D/2) -> (B, D/2); or a list of such functions, one a coupling. Default: the
+            article's.
+        coupling: convention, units, depth, output_activation, dropout: see `layers.Couple`.
 
     Returns: `(encoder, decoder)`, two `keras.Model`s, (B, D) -> (B, D).
     """
-    flow = []
-    for i in range(1, couplings + 1):
-        flow += [
+    networks = m if isinstance(m, (list, tuple)) else [m] * couplings
+    if len(networks) != couplings:
+        raise ValueError(f"One m a coupling, please. Received: {len(networks)} for {couplings}")
+    maps = []
+    for i, m in enumerate(networks, start=1):
+        maps += [
             Shuffle(shuffle, seed=(seed or 0) + i, name=f"shuffle_{i}"),  # (B, D) -> (B, D)
             Split(name=f"split_{i}"),  # (B, D) -> (B, D/2), (B, D/2)
-            Couple(**network, name=f"coupling_{i}"),  # one half moved by m of the other
+            Couple(m, **coupling, name=f"coupling_{i}"),  # one half moved by m of the other
             Concat(name=f"concat_{i}"),  # (B, D/2), (B, D/2) -> (B, D)
         ]
-    flow.append(Scale(name="scale"))  # (14)
+    maps.append(Scale(name="scale"))  # (14)
     noise = Noise(noise, noise_kind, seed, name="noise") if noise else None
 
-    encoder = Flow(flow, noise, name="encoder")
-    decoder = Flow(flow, inverse=True, name="decoder")
+    encoder = Flow(maps, noise, name="encoder")
+    decoder = Flow(maps, inverse=True, name="decoder")
     for model in (encoder, decoder):
-        model(keras.Input((dim,)))  # creates the weights
+        model.build((None, dim))  # creates the weights
     return encoder, decoder
 
 
 # ------------------------------------------- the loss: (15) with its sign changed
 #
-# Compiled into the encoder a prior gives -log p(z) without its constant; `Scale` adds
-# -Σ log s. Their sum, a mean over the batch, is the negative log-likelihood of x in nats:
+# Compiled into the encoder a prior gives -log p(z) without its constant; `Flow` adds
+# -log|det ∂z/∂x|. Their sum, a mean over the batch, is the negative log-likelihood of x in nats:
 #
 #     loss = ½‖z‖² - Σ log s                                                      (15)
 #
@@ -134,7 +172,14 @@ def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negat
 
 
 class Prior(keras.losses.Loss):
-    """The distribution of the codes z: `call` is its loss, `constant` what that leaves out."""
+    """The distribution of the codes z, each dimension alike and on its own.
+
+    A prior has `call(_, z)`, its loss: (B, D) -> (B,) nats; `constant`, what that leaves out, in
+    nats a dimension; `sample(shape, rng)`, NumPy; and, if it is known, `std`, the standard
+    deviation of a dimension.
+    """
+
+    std = None
 
     def log_density(self, z):
         """log p(z) with its constant: (N, D) -> (N,) nats, float64 NumPy."""
@@ -149,13 +194,14 @@ class Prior(keras.losses.Loss):
 class Gaussian(Prior):
     """The article's prior, z ~ N(0, I)."""
 
-    constant = 0.5 * np.log(2 * np.pi)  # nats a dimension; 720.45 for 784
+    constant = 0.5 * np.log(2 * np.pi)  # 720.45 for 784 dimensions
+    std = 1.0
 
     def call(self, _, z):
         return 0.5 * ops.sum(ops.square(z), axis=-1)  # ½‖z‖²: (B, D) -> (B,) nats
 
-    def draw(self, generator, shape):
-        return generator.standard_normal(shape)
+    def sample(self, shape, rng):
+        return rng.standard_normal(shape)
 
 
 @register
@@ -163,137 +209,158 @@ class Logistic(Prior):
     """The paper's prior, standard logistic: log p(z) = Σ -softplus(z) - softplus(-z)."""
 
     constant = 0.0
+    std = np.pi / 3**0.5
 
     def call(self, _, z):
         return ops.sum(ops.softplus(z) + ops.softplus(-z), axis=-1)  # (B, D) -> (B,) nats
 
-    def draw(self, generator, shape):
-        return generator.logistic(size=shape)
+    def sample(self, shape, rng):
+        return rng.logistic(size=shape)
 
 
 gaussian, logistic = Gaussian(), Logistic()
 PRIORS = {"gaussian": gaussian, "logistic": logistic}
 
+# --------------------------------------------- a trained flow: likelihood, sampling, (16)
 
-# ---------------------------------------------------------------------- sampling
 
+class Trained:
+    """A flow and what its weights file says of it: `encoder, decoder = trained`.
 
-def draw(prior, shape, sigma, seed):
-    """Codes z from the prior, times the temperature sigma (the article's annealing).
+    NumPy in, NumPy out. N pictures or codes of D dimensions; pictures count in [0, 1].
 
-    `seed` is an integer, or a NumPy generator to go on drawing from. Returns: float32 NumPy.
+    Args:
+        encoder, decoder: of `build`.
+        configuration: see `options.configuration`.
+        codes: see `codes.Codes`; None where the file has none.
+        name: what to call it in captions.
     """
-    return (sigma * PRIORS[prior].draw(np.random.default_rng(seed), shape)).astype("float32")
+
+    def __init__(self, encoder, decoder, configuration, codes=None, name=""):
+        self.encoder = encoder
+        self.decoder = decoder
+        self.configuration = configuration
+        self.codes = codes
+        self.name = name
+        self.prior = PRIORS[configuration["prior"]]
+        self.levels = configuration["levels"]
+        self.shape = tuple(configuration["picture"])  # (height, width) of a picture
+        self.dim = configuration["model"]["dim"]
+
+    def __iter__(self):
+        return iter((self.encoder, self.decoder))
+
+    def scale(self, pixels):
+        """uint8 (N, D) -> float32 (N, D) in [0, 1], as in training."""
+        return ops.convert_to_numpy(data.scale(pixels, self.levels))
+
+    def add_noise(self, x, rng):
+        """Pictures with the noise of the flow's training, drawn in NumPy."""
+        noise = self.encoder.noise
+        return x if noise is None else x + noise.sample(x.shape, rng)
+
+    def map(self, x):
+        """Pictures (N, D) -> `(z, log_det)`, codes (N, D) and log|det ∂z/∂x| (N,) in nats."""
+        z, log_det = _in_batches(self._map, x)
+        return z, log_det.astype("float64")
+
+    @functools.cached_property
+    def _map(self):
+        x = keras.Input((self.dim,))
+        z, log_det = self.encoder.map(x)
+        return keras.Model(x, [z, log_det + ops.zeros_like(x[:, 0], dtype="float32")])
+
+    def encode(self, x):
+        """Pictures (N, D) -> codes (N, D), without noise."""
+        return self.map(x)[0]
+
+    def decode(self, z):
+        """Codes (N, D) -> pictures (N, D), not yet clipped."""
+        return _in_batches(self.decoder, np.asarray(z, "float32"))
+
+    def log_likelihood(self, x, density=None):
+        """Exact log p(x) = log p(z) + log|det ∂z/∂x| in nats, constants included.
+
+        Args:
+            x: pictures as they are, (N, D) float32.
+            density: what `log_density(z)` to take for p(z); the flow's prior unless given.
+
+        Returns: (N,) float64.
+        """
+        z, log_det = self.map(x)
+        return (density or self.prior).log_density(z) + log_det
+
+    def sample_codes(self, count, sigma=0.75, seed=0):
+        """Codes from the prior, times the temperature sigma (the article's annealing): (count, D).
+
+        `seed` is an integer, or a NumPy generator to go on drawing from.
+        """
+        rng = np.random.default_rng(seed)
+        return (sigma * self.prior.sample((count, self.dim), rng)).astype("float32")
+
+    def pictures(self, z):
+        """Codes (N, D) -> pictures (N, D) in [0, 1], clipped as the article does."""
+        return np.clip(self.decode(z) * (self.levels / 255), 0, 1)
+
+    def sample(self, count, sigma=0.75, seed=0):
+        """Pictures (count, D) of codes from the prior, see `sample_codes`."""
+        return self.pictures(self.sample_codes(count, sigma, seed))
+
+    @property
+    def sigma(self):
+        """(16): σ_i = 1/s_i = exp(-log_scale_i), (D,), in units of the pixel range."""
+        scale = self.encoder.maps[-1]
+        if not isinstance(scale, Scale):
+            return np.ones(self.dim, "float32")
+        return np.exp(-ops.convert_to_numpy(scale.log_scale))[0]
+
+    @property
+    def pixel_sigma(self):
+        """σ of each pixel, (D,): the dimension that the shuffles take it to."""
+        pixel = np.arange(self.dim, dtype="float32")[None]
+        for layer in self.encoder.maps:
+            if isinstance(layer, Shuffle):
+                pixel = ops.convert_to_numpy(layer(pixel)[0])
+        sigma = np.empty(self.dim, "float32")
+        sigma[pixel[0].astype(int)] = self.sigma
+        return sigma
 
 
-def samples(decoder, configuration, count, sigma, seed, batch_size=1000):
-    """Yield `count` pictures of temperature sigma in batches: (batch_size, D) in [0, 1]."""
-    generator, dim = np.random.default_rng(seed), configuration["model"]["dim"]
+def _in_batches(model, x, size=1000):
+    """What a model makes of the rows of x, in NumPy: an array, or a list of them."""
     # On several devices predict_on_batch wants parts of equal size.
-    decode = decoder if keras.distribution.distribution() else decoder.predict_on_batch
-    for start in range(0, count, batch_size):
-        shape = (min(batch_size, count - start), dim)
-        z = draw(configuration["prior"], shape, sigma, generator)
-        x = ops.convert_to_numpy(decode(z)) * (configuration["levels"] / 255)
-        yield np.clip(x, 0, 1)
+    run = model if keras.distribution.distribution() else model.predict_on_batch
+    parts = [run(x[start : start + size]) for start in range(0, len(x), size)]
+    if not isinstance(parts[0], list):
+        return np.concatenate([ops.convert_to_numpy(part) for part in parts])
+    return [np.concatenate([ops.convert_to_numpy(p) for p in of_one]) for of_one in zip(*parts)]
 
 
-def sample(decoder, configuration, count, sigma=0.75, seed=0):
-    """All of `samples` at once: (count, D)."""
-    return np.concatenate(list(samples(decoder, configuration, count, sigma, seed)))
+def load(path, m=None):
+    """Load a weights file: `Trained`.
 
+    What the file's configuration builds is held against its arrays first, without allocating it.
 
-# ---------------------------------------------------------------------- training
-
-from support import checkpoint, data, devices, pictures  # noqa: E402
-from support.optimizer import adam  # noqa: E402
-from support.resuming import Keeper  # noqa: E402
-
-
-def train(args):
-    """`python nice.py`: pictures -> flow -> loss and optimizer -> epochs -> pictures."""
-    keras.utils.set_random_seed(args.seed)
-    on = devices.start(args)
-    with Keeper(args, on) as keeper:
-        with on.scope():
-            source = data.load(args.data)
-            x, x_validation = source.split(args.validation)  # uint8 (N, D)
-            configuration = options.configuration(args, x.shape[1], source.picture)
-            encoder, decoder = build(**configuration["model"])
-            compile_encoder(encoder, args, args.epochs * data.steps(len(x), args.batch_size, on))
-            validation = ops.convert_to_numpy(data.scale(x_validation, args.levels))
-            if args.validation_noise and args.noise:
-                validation = ops.convert_to_numpy(encoder.noise(validation, training=True))
-            validation = on.part(on.even(validation))
-
-            def frame():  # of the film: the same codes after every epoch
-                return pictures.tile(sample(decoder, configuration, 8 * 8), source.picture)
-
-            if not keeper.begin(encoder, configuration, data.digest(x, x_validation), frame):
-                return
-            print(
-                f"{encoder.count_params():,} parameters; {len(x):,} training pictures, "
-                f"{len(x_validation):,} for validation; {keras.backend.backend()}"
-            )
-            if keeper.epoch < args.epochs:  # else killed before its pictures were drawn
-                fit(encoder, x, args, on, keeper.epoch, callbacks=[keeper],
-                    validation_data=(validation, validation),
-                    validation_batch_size=on.part_size(1000),
-                    verbose="auto" if sys.stdout.isatty() else 2)  # fmt: skip
-        if on.first:
-            leave(keeper, x, source.y_train)
-            keeper.finish()
-
-
-def compile_encoder(encoder, args, total_steps):
-    """Give the encoder its loss (15) and its optimizer, for `total_steps` steps."""
-    encoder.compile(loss=PRIORS[args.prior], optimizer=adam(args, total_steps))
-
-
-def fit(encoder, x, args, on=devices.ONE, first_epoch=0, **choices):
-    """Train a compiled encoder on uint8 (N, D), an order of its own in every epoch."""
-    encoder.fit(
-        data.batches(x, args.batch_size, args.seed, args.levels, first_epoch, on),
-        steps_per_epoch=data.steps(len(x), args.batch_size, on),
-        initial_epoch=first_epoch,
-        epochs=args.epochs,
-        shuffle=False,  # `batches` has shuffled
-        **choices,
-    )
-
-
-def leave(keeper, x, labels):
-    """With the best weights: fitted codes into their file, see codes.py, and the pictures."""
-    encoder, decoder, configuration = load_with_configuration(keeper.weights)
-    fitted = codes.of_pictures(encoder, configuration["levels"], x, labels)
-    arrays = {**checkpoint.named(encoder), **fitted.arrays()}
-    checkpoint.save(keeper.weights, arrays, configuration)
-    grid = sample(decoder, configuration, 15 * 15)
-    keeper.leave_pictures(pictures.tile(grid, configuration["picture"]))
-
-
-def load(path):
-    """Load a weights file: the pair of `build`, with the weights in place.
+    Args:
+        path: the file.
+        m: as it was given to `build`, where it was.
 
     Raises: `UserError` where the file is missing, damaged or of another kind.
     """
-    return load_with_configuration(path)[:2]
+    import codes
 
-
-def load_with_configuration(path):
-    """Like `load`: `(encoder, decoder, configuration)`."""
-    return load_whole(path)[:3]
-
-
-def load_whole(path):
-    """Like `load`: `(encoder, decoder, configuration, codes)`, see `codes.of`."""
     configuration, arrays = checkpoint.read(path)
     own = {name: a for name, a in arrays.items() if not name.startswith(codes.PREFIX)}
-    model = options.check(configuration, sum(array.size for array in own.values()), path)
-    encoder, decoder = build(**model)
+    model = options.check(configuration, PRIORS, path)
+    if not isinstance(m, (list, tuple)):  # a small file must not ask for a million layers
+        with checkpoint.unallocated():
+            one, _ = build(**{**model, "couplings": 1}, m=m)
+        if model["couplings"] * len(one.weights) > 4 * len(own):
+            raise UserError(f"{path} has far fewer arrays than its configuration asks for.")
+    with checkpoint.unallocated() as allocate:
+        encoder, decoder = build(**model, m=m)
+        checkpoint.check(checkpoint.named(encoder), own, path)
+        allocate()
     checkpoint.assign(checkpoint.named(encoder), own, path)
-    return encoder, decoder, configuration, codes.of(arrays, model["dim"], path)
-
-
-if __name__ == "__main__":
-    cli.run(train, args)
+    fitted = codes.of(arrays, model["dim"], path)
+    return Trained(encoder, decoder, configuration, fitted, os.path.basename(path))

@@ -1,4 +1,4 @@
-"""A grid of digits from a trained flow: codes drawn and decoded.
+"""A grid of digits from a trained flow: codes sampled and decoded.
 
     python sample.py                  15 × 15 digits, z ~ N(0, 0.75²) -> samples.png
     python sample.py --digits         a row a digit, from where the codes of digits lie
@@ -18,8 +18,8 @@ SIGMA = {"prior": 0.75, "fitted": options.TEMPERATURE}
 
 
 def parse():
-    parser = cli.Parser("Sample pictures.")
-    add, number = parser.add_argument, cli.Number
+    parser = options.Parser("Sample pictures.")
+    add, number = parser.add_argument, options.Number
     add("--codes", choices=tuple(SIGMA), help="drawn from the prior, or from codes fitted to "
         "training pictures; fitted if digits are asked for, else the prior")  # fmt: skip
     asked = parser.add_mutually_exclusive_group()
@@ -29,7 +29,7 @@ def parse():
         + ", ".join(f"{sigma:g} of the {name}" for name, sigma in SIGMA.items()))  # fmt: skip
     add("--rows", type=number(int, 1, 1000), default=15, help="rows, and columns, of the grid")
     add("--count", type=number(int, 1, 10**8), help="pictures in an .npz; a grid's if not given")
-    add("--seed", type=cli.SEED, default=0, help="of the codes")
+    add("--seed", type=options.SEED, default=0, help="of the codes")
     options.add_places(parser, "weights", "data")
     add("--output", default="samples.png", help="a grid as .png, or an .npz file with `samples`, "
         "uint8 (N, H, W), and, of fitted codes, `labels`")  # fmt: skip
@@ -53,30 +53,23 @@ if __name__ == "__main__":
 import keras
 import numpy as np
 
+import codes
 import nice
 from support import pictures
-from support.cli import UserError
-from trained import Trained
+from support.errors import UserError
 
 
-def labels(codes, args):
+def wanted_labels(fitted, args):
     """The labels of the pictures asked for, one after the other: (N,) int32."""
-    if (args.digits or args.digit is not None) and not codes.is_labelled:
+    if (args.digits or args.digit is not None) and not fitted.is_labelled:
         raise UserError("these codes have no labels: fitted to data with y_train, they would have.")
     count = args.count or args.rows**2
     if args.digits:
-        rows = np.repeat(codes.classes, args.rows)  # a row a class
+        rows = np.repeat(fitted.classes, args.rows)  # a row a class
         return np.resize(rows, args.count) if args.count else rows
     if args.digit is not None:
-        return codes.check(np.full(count, args.digit, "int64"))
-    return codes.draw_labels(count, np.random.default_rng(args.seed))
-
-
-def of_labels(flow, labels, sigma, seed, batch_size=1000):
-    """Yield a picture of each label in batches: (batch_size, D) in [0, 1]."""
-    rng = np.random.default_rng([seed, 1])  # not that of `labels`
-    for start in range(0, len(labels), batch_size):
-        yield flow.pictures(flow.codes.draw(labels[start : start + batch_size], rng, sigma))
+        return fitted.check(np.full(count, args.digit, "int64"))
+    return fitted.sample_labels(count, np.random.default_rng(args.seed))
 
 
 def with_progress(parts, count):
@@ -88,22 +81,31 @@ def with_progress(parts, count):
             bar.add(len(part))
 
 
-def main(args):
-    flow, drawn = Trained.load(args.weights), {}
+def main(args, batch_size=1000):
+    print(f"weights: {args.weights}")
+    trained = nice.load(args.weights)
+    count, beside = args.count or args.rows**2, {}
     if args.codes == "fitted":
-        drawn["labels"] = labels(flow.fitted(args.data), args)
-        count = len(drawn["labels"])
-        parts = of_labels(flow, drawn["labels"], args.sigma, args.seed)
-    else:
-        count = args.count or args.rows**2
-        parts = nice.samples(flow.decoder, flow.configuration, count, args.sigma, args.seed)
-    parts, what = with_progress(parts, count), f"{count // args.rows} x {args.rows}"
+        beside["labels"] = wanted_labels(codes.fitted(trained, args.data), args)
+        count = len(beside["labels"])
+
+    def parts():
+        rng = np.random.default_rng([args.seed, 1] if beside else args.seed)
+        for start in range(0, count, batch_size):
+            if beside:
+                labels = beside["labels"][start : start + batch_size]
+                z = trained.codes.sample(labels, rng, args.sigma)
+            else:
+                z = trained.sample_codes(min(batch_size, count - start), args.sigma, rng)
+            yield trained.pictures(z)
+
+    streamed, what = with_progress(parts(), count), f"{count // args.rows} x {args.rows}"
     if args.output.endswith(".npz"):
-        pictures.save_npz(args.output, parts, count, flow.picture, **drawn)
+        pictures.save_npz(args.output, streamed, count, trained.shape, **beside)
         what = f"{count:,}"
     else:
-        x = np.concatenate(list(parts))
-        pictures.save(args.output, pictures.tile(x, flow.picture, args.rows))
+        x = np.concatenate(list(streamed))
+        pictures.save(args.output, pictures.tile(x, trained.shape, args.rows))
     print(f"{what} pictures at sigma {args.sigma:g}: {args.output}")
 
 

@@ -6,15 +6,19 @@ A weights file holds one tensor a variable, named by the variable's path
 refuses tensors that overlap, leave gaps or reach past the end of the file.
 """
 
+import contextlib
 import json
 import os
+import re
 
+import keras
 import numpy as np
 import safetensors
 import safetensors.numpy
 from keras import ops
+from keras.src.backend.common import global_state
 
-from support.cli import UserError
+from support.errors import UserError
 from support.files import write
 from support.options import SUFFIX
 
@@ -68,17 +72,47 @@ def _checked(array):
     return array.astype("float32") if array.dtype == np.float16 else array
 
 
-def assign(variables, arrays, path):
-    """Give Keras variables their values, all or none.
+@contextlib.contextmanager
+def unallocated():
+    """Models built in here have names and shapes, but no arrays.
 
-    Args:
-        variables: `{name: variable}`.
-        arrays: `{name: array}`, read from `path`.
+    Yields: a function; where it is called, they get their arrays after all, as the context ends.
+    """
+    with keras.StatelessScope(initialize_variables=False) as scope:
+        try:
+            yield lambda: setattr(scope, "initialize_variables", True)
+        finally:
+            if not scope.initialize_variables:  # else Keras would allocate them with the next ones
+                global_state.set_global_attribute("uninitialized_variables", [])
 
+
+def check(variables, arrays, path):
+    """Hold `{name: array}`, read from `path`, against `{name: variable}`.
+
+    Names may differ in their numbers: of a layer without a name of its own, Keras's depend on
+    what the process has built before.
+
+    Returns: the arrays under the names of the variables.
     Raises: `UserError` where names, shapes or dtypes differ.
     """
-    wanted = {name: (tuple(v.shape), v.dtype) for name, v in variables.items()}
-    if wanted != {name: (array.shape, array.dtype.name) for name, array in arrays.items()}:
+    pairs = list(zip(sorted(variables, key=_numbered), sorted(arrays, key=_numbered)))
+    if len(variables) != len(arrays) or not all(
+        [base for base, _ in _numbered(name)] == [base for base, _ in _numbered(other)]
+        and tuple(variables[name].shape) == arrays[other].shape
+        and variables[name].dtype == arrays[other].dtype.name
+        for name, other in pairs
+    ):
         raise UserError(f"{path} has arrays of other names or shapes than its configuration.")
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
+    return {name: arrays[other] for name, other in pairs}
+
+
+def _numbered(name):
+    """a/dense_10/kernel -> (a, 0), (dense, 10), (kernel, 0): what sorts dense_2 before dense_10."""
+    parts = (re.fullmatch(r"(.*?)(?:_(\d{1,9}))?", part, re.DOTALL) for part in name.split("/"))
+    return [(part[1], int(part[2] or 0)) for part in parts]
+
+
+def assign(variables, arrays, path):
+    """Give Keras variables, `{name: variable}`, their values, all or none: see `check`."""
+    for name, array in check(variables, arrays, path).items():
+        variables[name].assign(array)

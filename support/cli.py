@@ -4,66 +4,12 @@ Keras takes seconds to load, so that nothing here imports it: a script asks `sta
 flags first, and `--help` or a wrong flag is answered at once.
 """
 
-import argparse
 import contextlib
-import math
 import os
 import signal
 import sys
 
-
-class UserError(Exception):
-    """Something the user can mend; the message says what was wrong and what to do."""
-
-
-class Stopped(Exception):
-    """The user or the system ended a run; `args` are a line to say and the exit code."""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with defaults in the help and errors of one line."""
-
-    def __init__(self, description=None, **options):
-        formatter = argparse.ArgumentDefaultsHelpFormatter
-        super().__init__(
-            description=description, formatter_class=formatter, allow_abbrev=False, **options
-        )
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help\n")
-
-
-class Number:
-    """An argparse type: a finite int or float in [low, high], and above a number."""
-
-    def __init__(self, kind, low=-math.inf, high=math.inf, above=-math.inf):
-        self.kind, self.low, self.high, self.above = kind, low, high, above
-
-    def holds(self, value):
-        """Whether a value, of whatever type, is such a number."""
-        kinds = (int,) if self.kind is int else (int, float)
-        return type(value) in kinds and self._within(value)
-
-    def _within(self, value):
-        finite = abs(value) <= sys.float_info.max  # math.isfinite raises for 10**400
-        return finite and self.low <= value <= self.high and self.above < value
-
-    def __call__(self, text):
-        try:
-            value = self.kind(text)
-        except ValueError:
-            name = "a whole number" if self.kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"{name} is needed, not {text!r}") from None
-        if not self._within(value):
-            limits = {"at least": self.low, "above": self.above, "at most": self.high}
-            said = [f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit)]
-            raise argparse.ArgumentTypeError(
-                f"must be {' and '.join(said) or 'finite'}, not {text}"
-            )
-        return value
-
-
-SEED = Number(int, low=0, high=2**32 - 1)
+from support.errors import Stopped, UserError
 
 
 def start(parse):

@@ -17,8 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from support.cli import UserError
-from support.devices import ONE
+from support.errors import UserError
 from support.options import MNIST
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
@@ -27,7 +26,7 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 class Pictures(NamedTuple):
     """A data set. Pixels stay as they came, (N, D) uint8 or float32: `scale` makes them [0, 1].
 
-    `picture` is (height, width); flat rows count as squares, else as one line.
+    `shape` is (height, width) of one; flat rows count as squares, else as one line.
     `x_test` and the labels are None where the file has none.
     """
 
@@ -35,7 +34,7 @@ class Pictures(NamedTuple):
     y_train: np.ndarray | None
     x_test: np.ndarray | None
     y_test: np.ndarray | None
-    picture: tuple[int, int]
+    shape: tuple[int, int]
 
     @property
     def x_new(self):
@@ -76,10 +75,10 @@ def load(source=MNIST, dim=None):
     Raises: `UserError` for a missing, damaged, pickled or unusable file, or another `dim`.
     """
     arrays = _fashion_mnist() if source == "fashion_mnist" else _read(source)
-    shape = arrays["x_train"].shape
+    shape = arrays["x_train"].shape[1:]
     for name in ("x_train", "x_test"):
         if name in arrays:
-            arrays[name] = _check(arrays[name], f"{name} of {source}", shape[1:])
+            arrays[name] = _check(arrays[name], f"{name} of {source}", shape)
     for images, labels in (("x_train", "y_train"), ("x_test", "y_test")):
         if labels in arrays and (
             images not in arrays or arrays[labels].shape != arrays[images].shape[:1]
@@ -87,8 +86,8 @@ def load(source=MNIST, dim=None):
             raise UserError(f"{labels} of {source} must hold one label for each row of {images}.")
     if dim:
         check_dim(arrays["x_train"], dim, source)
-    picture = shape[1:] if len(shape) == 3 else _square(shape[1])
-    return Pictures(*(arrays.get(name) for name in NAMES), picture)
+    shape = shape if len(shape) == 2 else _square(shape[0])
+    return Pictures(*(arrays.get(name) for name in NAMES), shape)
 
 
 def check_dim(pixels, dim, source):
@@ -108,79 +107,6 @@ def scale(pixels, levels=255):
     """
     width = 255 if "float" in keras.backend.standardize_dtype(pixels.dtype) else 1
     return ops.cast(pixels, "float32") * (width / levels)
-
-
-def batches(pixels, batch_size, seed, levels=255, first_epoch=0, devices=ONE):
-    """Endless (x, x) batches for `fit(..., steps_per_epoch=steps(...))`.
-
-    Every epoch has its own order, a function of (seed, epoch) alone: the same
-    on every backend and after a restart at `first_epoch`. Keras's own seeded
-    shuffle repeats one order in all epochs on TensorFlow.
-
-    Args:
-        pixels: (N, D) uint8 or float32; scaled on the way, batch by batch.
-        batch_size: pictures a batch; the last batch of an epoch may be shorter.
-        seed: of the order.
-        levels: see `scale`.
-        first_epoch: the epoch to begin with, counted from 0.
-        devices: see `devices`, JAX only; several leave out the last few pictures of an epoch's
-            order, fewer than devices, so that each batch, the short one too, parts evenly.
-    """
-    if keras.backend.backend() == "tensorflow":
-        return _dataset(pixels, batch_size, seed, levels, first_epoch)
-    return _Batches(pixels, batch_size, seed, levels, first_epoch, devices)
-
-
-def steps(count, batch_size, devices=ONE):
-    """Batches an epoch."""
-    return -(-len(devices.even(range(count))) // batch_size)
-
-
-def order(count, seed, epoch):
-    """The order of the pictures in one epoch: int32 (count,)."""
-    return np.random.default_rng([seed, epoch]).permutation(count).astype("int32")
-
-
-def _dataset(pixels, batch_size, seed, levels, first_epoch):
-    import tensorflow as tf
-
-    count = len(pixels)
-    pixels = tf.constant(pixels)
-
-    def epoch(number):
-        indices = tf.numpy_function(lambda n: order(count, seed, n), [number], tf.int32)
-        return tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
-
-    def batch(indices):
-        x = scale(tf.gather(pixels, tf.ensure_shape(indices, (None,))), levels)
-        return x, x
-
-    epochs = tf.data.Dataset.range(first_epoch, np.iinfo("int64").max)
-    return epochs.flat_map(epoch).map(batch).prefetch(4)
-
-
-class _Batches(keras.utils.PyDataset):
-    """`batches` for JAX and PyTorch: the pixels lie on the device, and so do the batches."""
-
-    def __init__(self, pixels, batch_size, seed, levels, first_epoch, devices):
-        super().__init__()
-        self.count, self.batch_size, self.seed, self.levels = len(pixels), batch_size, seed, levels
-        self.pixels, self.first_epoch = ops.convert_to_tensor(pixels), first_epoch
-        self.devices, self.epoch, self.order = devices, None, None
-
-    @property
-    def num_batches(self):
-        return None  # endless
-
-    def __getitem__(self, index):
-        epoch, step = divmod(index, steps(self.count, self.batch_size, self.devices))
-        if epoch != self.epoch:
-            self.epoch = epoch
-            self.order = order(self.count, self.seed, self.first_epoch + epoch)
-            self.order = self.devices.even(self.order)
-        indices = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        x = scale(ops.take(self.pixels, self.devices.part(indices), axis=0), self.levels)
-        return x, x
 
 
 def _fashion_mnist():
@@ -219,25 +145,8 @@ def _npz(path):
     with zipfile.ZipFile(path) as file:
         members = {name: name + ".npy" for name in NAMES if name + ".npy" in file.namelist()}
         _check_size(sum(file.getinfo(member).file_size for member in members.values()), path)
-        return {name: _npy(file, member, path) for name, member in members.items()}
-
-
-def _npy(file, member, path):
-    """One array. NumPy would allocate whatever the header claims, so the header comes first."""
-    headers = {(1, 0): np.lib.format.read_array_header_1_0,
-               (2, 0): np.lib.format.read_array_header_2_0}  # fmt: skip
-    with file.open(member) as stream:
-        shape, fortran, dtype = headers[np.lib.format.read_magic(stream)](stream)
-        if dtype.hasobject:
-            raise UserError(
-                f"{path} holds pickled objects, which could run code: refused. "
-                "Save plain arrays with numpy.savez."
-            )
-        size = file.getinfo(member).file_size - stream.tell()
-        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size:
-            raise UserError(f"{member} in {path} does not have the size that it claims.")
-        array = np.frombuffer(bytearray(stream.read()), dtype)
-    return array.reshape(shape, order="F" if fortran else "C")
+    with np.load(path, allow_pickle=False) as file:  # pickled objects could run code
+        return {name: np.ascontiguousarray(file[name]) for name in members}
 
 
 IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte",

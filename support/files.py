@@ -5,14 +5,12 @@ import glob
 import os
 import tempfile
 
-from support.cli import UserError
+import filelock
 
-try:
-    import fcntl
-except ImportError:  # Windows, where nothing keeps two runs out of one folder
-    fcntl = None
+from support.errors import UserError
 
 TEMPORARY = ".nice.tmp"
+LOCK = ".nice.lock"
 
 
 @contextlib.contextmanager
@@ -25,7 +23,7 @@ def atomic(path):
 
     Raises: `UserError` where the folder cannot be written or the disk is full.
     """
-    path, temporary, handle = os.path.realpath(path), None, None
+    path, temporary = os.path.realpath(path), None
     folder, name = os.path.split(path)
     try:
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
@@ -35,12 +33,10 @@ def atomic(path):
         if os.path.isdir(path):
             raise IsADirectoryError(21, "it is a folder", path)
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=TEMPORARY)
-        _lock(handle)  # tells `locked` that somebody is still writing
+        os.close(handle)
         os.chmod(temporary, _mode(path))
         yield temporary
         _flush(temporary)
-        if os.name == "nt":  # which renames no open file
-            handle = os.close(handle)
         os.replace(temporary, path)
         _flush(folder)
     except BrokenPipeError:
@@ -53,8 +49,6 @@ def atomic(path):
     finally:
         if temporary and os.path.exists(temporary):
             os.remove(temporary)
-        if handle is not None:
-            os.close(handle)
 
 
 def write(path, content):
@@ -77,48 +71,31 @@ def check_writable(folder):
 
 
 @contextlib.contextmanager
-def locked(folder):
+def locked(folder, names=()):
     """Keep other trainings out of `folder`, as long as this process lives.
 
-    Removes what a killed run may have left half written there.
+    Removes what a killed run may have left half written there of the files called `names`.
 
     Raises: `UserError` where another run holds the folder, or it cannot be written.
     """
     check_writable(folder)
-    with _held(folder) as free:
-        if not free:
-            raise UserError(
-                f"another training is writing to {folder}. Wait for it, or name another folder "
-                "with --output."
-            )
-        for path in glob.glob(os.path.join(glob.escape(folder), ".*" + TEMPORARY)):
-            with contextlib.suppress(OSError), _held(path) as free:
-                if free:
-                    os.remove(path)
-        yield
-
-
-@contextlib.contextmanager
-def _held(path):
-    """Hold a lock on a file or folder: yields whether nobody else does."""
-    handle = None if fcntl is None else os.open(path, os.O_RDONLY)
+    lock = filelock.FileLock(os.path.join(folder, LOCK), timeout=0)
     try:
-        yield handle is None or _lock(handle)
-    finally:
-        if handle is not None:
-            os.close(handle)  # and with it the lock
-
-
-def _lock(handle):
-    """Whether an open file is ours now. The kernel drops the lock when the process ends."""
-    try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(
+            f"another training is writing to {folder}. Wait for it, or name another folder "
+            "with --output."
+        ) from None
+    except (NotImplementedError, OSError):
         pass  # a network file system without locks: no reason not to train
-    return True
+    try:
+        for name in names:
+            for path in glob.glob(os.path.join(glob.escape(folder), f".{name}.*{TEMPORARY}")):
+                os.remove(path)
+        yield
+    finally:
+        lock.release()
 
 
 def _mode(path):

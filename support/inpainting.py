@@ -29,11 +29,12 @@ def masks(height, width, seed=0):
     }
 
 
-def log_density_gradient(encoder, prior):
+def log_likelihood_gradient(encoder, prior):
     """A compiled function x -> ∂ log p(x)/∂x, (N, D) -> (N, D) NumPy, on any backend."""
 
     def total(x):
-        return -ops.sum(prior.call(None, encoder(x)))  # Σ log s does not depend on x
+        z, log_det = encoder.map(x)
+        return ops.sum(log_det) - ops.sum(prior.call(None, z))
 
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -70,7 +71,7 @@ def ascend(gradient, sigma, x, mask, start, rng, steps):
     diverges on it. So each pixel's step is measured in its own σ (16).
 
     Args:
-        gradient: see `log_density_gradient`.
+        gradient: see `log_likelihood_gradient`.
         sigma: (D,) σ of each pixel.
         x: (N, D) the true pictures; mask: (N, D) bool, True where a pixel is hidden.
         start: (D,) what the hidden pixels start from.

@@ -1,20 +1,15 @@
-"""Adam as NICE needs it, and its learning rate."""
+"""Adam with a pace of its own for log_scale, in one walk through memory on TensorFlow."""
 
 import keras
-
-TRAVEL, FASTEST = 3 * 5.2, 0.1
 
 register = keras.saving.register_keras_serializable(package="nice")
 
 
 @register
 class Adam(keras.optimizers.Adam):
-    """Adam with a pace of its own for log_scale.
+    """Keras's Adam, the learning rate of log_scale multiplied by `scale_pace`.
 
-    Adam moves any weight by about one learning rate a step, and log_scale has
-    to travel from 0 to ln(1/0.00577) = 5.2: at 1e-3 that alone takes eleven
-    epochs. `scale_pace` multiplies the learning rate of log_scale; 1 is plain
-    Adam, as in 2018. How large it should be: `scale_pace` below.
+    1 is plain Adam. How large it should be: `training.scale_pace`. Decay is the kernels' alone.
     """
 
     def __init__(self, *args, scale_pace=10.0, **kwargs):
@@ -62,35 +57,3 @@ class Adam(keras.optimizers.Adam):
 
     def get_config(self):
         return {**super().get_config(), "scale_pace": self.scale_pace}
-
-
-def learning_rate(args, total_steps):
-    """The schedule: constant, or a cosine from the learning rate down to 0."""
-    if args.schedule == "constant":
-        return args.learning_rate
-    return keras.optimizers.schedules.CosineDecay(args.learning_rate, total_steps)
-
-
-def scale_pace(args, total_steps):
-    """log_scale's pace: --scale-pace, else 10, or as much as a short run needs.
-
-    In a run its rates must add up to `TRAVEL`, three times the way of 5.2; none may exceed
-    `FASTEST`, at which it would overshoot. Without noise there is no such way: nothing holds
-    log_scale back, and at ten times the pace it runs off until the loss is no longer finite.
-    """
-    if args.scale_pace:
-        return args.scale_pace
-    if not args.noise:
-        return 1.0
-    mean = args.learning_rate * (1 if args.schedule == "constant" else 0.5)
-    return min(max(10.0, TRAVEL / (mean * total_steps)), max(10.0, FASTEST / args.learning_rate))
-
-
-def adam(args, total_steps):
-    """The optimizer that the flags ask for, over so many steps."""
-    return Adam(
-        learning_rate(args, total_steps),
-        epsilon=args.epsilon,
-        weight_decay=args.weight_decay or None,
-        scale_pace=scale_pace(args, total_steps),
-    )

@@ -1,10 +1,13 @@
 """Every choice of a training, once: its flag, its range, its default, and its check in a file."""
 
+import argparse
+import math
 import os
 import reprlib
+import sys
 from typing import Any, NamedTuple
 
-from support.cli import SEED, Number, Parser, UserError
+from support.errors import UserError
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MNIST = os.path.join(HERE, "data", "mnist.npz")
@@ -14,6 +17,42 @@ TRAINED = "nice" + SUFFIX
 TEMPERATURE = 3.3  # of fitted codes: samples as new as test digits, see docs/codes.md
 SHORT = reprlib.Repr()  # one line of whatever a damaged file holds
 SHORT.maxdict = 20
+
+
+class Number:
+    """An argparse type: a finite int or float in [low, high], and above a number."""
+
+    def __init__(self, kind, low=-math.inf, high=math.inf, above=-math.inf):
+        self.kind = kind
+        self.low = low
+        self.high = high
+        self.above = above
+
+    def holds(self, value):
+        """Whether a value, of whatever type, is such a number."""
+        kinds = (int,) if self.kind is int else (int, float)
+        return type(value) in kinds and self._within(value)
+
+    def _within(self, value):
+        finite = abs(value) <= sys.float_info.max  # math.isfinite raises for 10**400
+        return finite and self.low <= value <= self.high and self.above < value
+
+    def __call__(self, text):
+        try:
+            value = self.kind(text)
+        except ValueError:
+            name = "a whole number" if self.kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{name} is needed, not {text!r}") from None
+        if not self._within(value):
+            limits = {"at least": self.low, "above": self.above, "at most": self.high}
+            said = [f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit)]
+            raise argparse.ArgumentTypeError(
+                f"must be {' and '.join(said) or 'finite'}, not {text}"
+            )
+        return value
+
+
+SEED = Number(int, low=0, high=2**32 - 1)
 
 
 class Choice(NamedTuple):
@@ -40,7 +79,8 @@ class Choice(NamedTuple):
         parser.add_argument("--" + name.replace("_", "-"), help=self.help, **options)
 
 
-# The arguments of nice.build, which a weights file carries.
+# The arguments of nice.build, which a weights file carries. What is added here takes its default
+# for every file from before: that must be what such files were trained with.
 MODEL = {
     "couplings": Choice(Number(int, 1, 1000), 4, "number of couplings"),
     "units": Choice(Number(int, 1, 10**6), 1000, "width of m's hidden layers"),
@@ -58,7 +98,7 @@ MODEL = {
 }  # fmt: skip
 # What else says what the codes and the pixels are, in the file too.
 SCALES = {
-    "prior": Choice(("gaussian", "logistic"), "gaussian", "distribution of the code z"),
+    "prior": Choice(str, "gaussian", "distribution of the code z: gaussian or logistic"),
     "levels": Choice((255, 256), 255,
         "what pixels are divided by; 256 leaves room for dequantization noise"),
 }  # fmt: skip
@@ -67,17 +107,21 @@ SCHEDULE = {
     "epochs": Choice(Number(int, 1), 20, "passes over the training pictures"),
     "batch_size": Choice(Number(int, 1), 128, "pictures a step"),
     "learning_rate": Choice(Number(float, above=0), 1e-3, "of Adam"),
-    "schedule": Choice(("cosine", "constant"), "cosine", "of the learning rate; cosine falls to 0"),
+    "schedule": Choice(str, "cosine", "of the learning rate: cosine, down to 0, or constant"),
     "scale_pace": Choice(Number(float, above=0), None,
         "learning rate of log_scale, as a multiple; 1 in 2018; if not given 10, or more where "
         "a short run needs more; 1 without noise"),
     "epsilon": Choice(Number(float, above=0), 1e-4, "of Adam; 1e-7 in 2018, 1e-4 in the paper"),
     "weight_decay": Choice(Number(float, 0), 0.5, "of the kernels, as in AdamW"),
+}  # fmt: skip
+# On what its best epoch is chosen.
+VALIDATION = {
     "validation": Choice(("test", "heldout"), "test",
         "choose the best weights on the test images, as in 2018, "
         "or on the last 10,000 training images (a sixth of a small set)"),
     "validation_noise": Choice(bool, False, "validate with noise, drawn once"),
 }  # fmt: skip
+CHOICES = {**SCHEDULE, **VALIDATION, **MODEL, **SCALES}  # all that decide what a training gives
 # Where from, where to, on what: a resumed run may change these.
 PLACES = {
     "data": Choice(str, MNIST, "an .npz file, an IDX folder, or fashion_mnist"),
@@ -105,13 +149,26 @@ RECIPES = {
 RECIPE = Choice(tuple(RECIPES), "best", "a set of defaults for all below")
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse with defaults in the help and errors of one line."""
+
+    def __init__(self, description=None, **options):
+        formatter = argparse.ArgumentDefaultsHelpFormatter
+        super().__init__(
+            description=description, formatter_class=formatter, allow_abbrev=False, **options
+        )
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help\n")
+
+
 def training(argv=None):
     """The flags of nice.py: those of the recipe, unless given."""
     first = Parser(add_help=False)
     RECIPE.add_to(first, "recipe")
     recipe = first.parse_known_args(argv)[0].recipe
     parser = Parser("Train NICE.")
-    for name, choice in {"recipe": RECIPE, **SCHEDULE, **MODEL, **SCALES, **PLACES}.items():
+    for name, choice in {"recipe": RECIPE, **CHOICES, **PLACES}.items():
         choice.add_to(parser, name)
     parser.set_defaults(**RECIPES[recipe])
     return parser.parse_args(argv)
@@ -131,56 +188,53 @@ def default_weights():
     return trained if os.path.exists(trained) else os.path.join(WEIGHTS, "pretrained" + SUFFIX)
 
 
-def decisive(args):
-    """All flags that decide what a training results in, `{flag: value}`."""
-    names = {**SCHEDULE, **MODEL, **SCALES}
-    return {name.replace("_", "-"): getattr(args, name) for name in names}
+def recipe(name="best", **changes):
+    """All choices of a training but where from and where to, `{name: value}`."""
+    return {**{key: choice.default for key, choice in CHOICES.items()}, **RECIPES[name], **changes}
 
 
-def configuration(args, dim, picture):
+def pick(choices, names):
+    """Those of the choices, `{name: value}`, that are named."""
+    return {name: choices[name] for name in names}
+
+
+def configuration(choices, dim, shape):
     """What a weights file carries: the model, what its codes and pixels are, how it was trained."""
-    chosen = vars(args)
     return {
-        "model": {"dim": dim, **{name: chosen[name] for name in MODEL}},
-        **{name: chosen[name] for name in SCALES},
-        "picture": list(picture),
-        "schedule": {name: chosen[name] for name in SCHEDULE},
+        "model": {"dim": dim, **pick(choices, MODEL)},
+        **pick(choices, SCALES),
+        "picture": list(shape),
+        "schedule": pick(choices, [*SCHEDULE, *VALIDATION]),
     }
 
 
-def parameter_count(dim, couplings, units, depth, **_):
-    """Parameters of `nice.build(...)`, without building it."""
-    widths = [dim // 2] + [units] * depth + [dim // 2]
-    m = sum(a * b + b for a, b in zip(widths, widths[1:]))
-    return couplings * m + dim
-
-
-def check(configuration, held, path):
-    """Check a configuration read from `path`, a file that holds so many numbers.
+def check(configuration, priors, path):
+    """Check a configuration read from `path`. Adds what a file from before a choice lacks.
 
     Returns: the arguments for `nice.build`.
-    Raises: `UserError` where one is missing, unknown or out of its range, or asks for
-        another number of parameters: before anything builds what a damaged file asks for.
+    Raises: `UserError` where a value is missing, unknown or out of its range.
     """
-    model, picture = configuration.get("model"), configuration.get("picture")
-    rules = {"dim": Choice(Number(int, 2, 10**7), 784, "pixels a picture"), **MODEL}
+    rules = {"dim": Choice(Number(int, 2, 10**7), None, "pixels a picture"), **MODEL}
+    model = configuration.get("model")
+    given = model if isinstance(model, dict) else {}
+    model = {**{name: choice.default for name, choice in MODEL.items()}, **given}
+    unknown = sorted(model.keys() - rules)
+    if unknown:
+        raise UserError(f"{path} is of a version with more choices: {SHORT.repr(unknown)}.")
+    shape = configuration.get("picture")
     sound = (
-        isinstance(model, dict)
-        and model.keys() == rules.keys()
-        and all(rules[name].holds(value) for name, value in model.items())
-        and all(choice.holds(configuration.get(name)) for name, choice in SCALES.items())
+        all(choice.holds(model.get(name)) for name, choice in rules.items())
+        and type(configuration.get("prior")) is str
+        and configuration["prior"] in priors
+        and SCALES["levels"].holds(configuration.get("levels"))
         and model["dim"] % 2 == 0
-        and isinstance(picture, list)
-        and [type(side) for side in picture] == [int, int]
-        and min(picture) > 0
-        and picture[0] * picture[1] == model["dim"]
+        and isinstance(shape, list)
+        and [type(side) for side in shape] == [int, int]
+        and min(shape) > 0
+        and shape[0] * shape[1] == model["dim"]
         and isinstance(configuration.get("schedule", {}), dict)
     )
     if not sound:
         shown = SHORT.repr(configuration)
         raise UserError(f"{path} has a configuration this version cannot use: {shown}")
-    if held != parameter_count(**model):
-        raise UserError(
-            f"{path} holds {held:,} numbers, its configuration needs {parameter_count(**model):,}."
-        )
     return model

@@ -16,23 +16,23 @@ def to_bytes(images):
     return np.rint(np.clip(images, 0, 1) * 255).astype("uint8")
 
 
-def tile(images, picture, columns=None, margin=0, background=0):
+def tile(images, shape, columns=None, margin=0, background=0):
     """Tile pictures row by row into one image.
 
     Args:
         images: (N, D), see `to_bytes`.
-        picture: (height, width) of one, height · width = D.
+        shape: (height, width) of one, height · width = D.
         columns: pictures a row. Default: a square.
         margin: pixels of `background`, a brightness in [0, 1], between and around them.
 
     Returns: (H, W) uint8.
     """
-    images = to_bytes(images).reshape(-1, *picture)
+    images = to_bytes(images).reshape(-1, *shape)
     count, height, width = images.shape
     columns = columns or int(np.ceil(count**0.5))
     rows = -(-count // columns)
-    shape = rows * (height + margin) + margin, columns * (width + margin) + margin
-    canvas = np.full(shape, to_bytes(background), dtype="uint8")
+    whole = rows * (height + margin) + margin, columns * (width + margin) + margin
+    canvas = np.full(whole, to_bytes(background), dtype="uint8")
     for i, image in enumerate(images):
         top = margin + i // columns * (height + margin)
         left = margin + i % columns * (width + margin)
@@ -97,12 +97,11 @@ def render(figure):
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def loss_curve(history):
-    """Chart a history, rows of `epoch`, `loss` and `val_loss` in nats: (H, W, 3) uint8."""
+def loss_curve(history, best):
+    """Chart rows of `epoch`, `loss`, `val_loss` in nats, one of them the best: (H, W, 3) uint8."""
     from matplotlib.figure import Figure
 
     epochs = [row["epoch"] for row in history]
-    best = min(history, key=lambda row: row["val_loss"])
     figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
     axes = figure.subplots()
     axes.plot(epochs, [row["loss"] for row in history], "o-", ms=3, label="training")
@@ -134,7 +133,7 @@ def save_film(path, frames):
     save_gif(path, [*frames, *frames[-1:] * 4], seconds=0.5)
 
 
-def save_npz(path, parts, count, picture, **others):
+def save_npz(path, parts, count, shape, **others):
     """Write a stream of (n, D) pictures as one array `samples`, uint8 (count, H, W), atomically.
 
     `others` are small arrays to write beside it.
@@ -142,7 +141,7 @@ def save_npz(path, parts, count, picture, **others):
     with atomic(path) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
             with file.open("samples.npy", "w", force_zip64=True) as member:
-                header = {"descr": "|u1", "fortran_order": False, "shape": (count, *picture)}
+                header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
                 np.lib.format.write_array_header_1_0(member, header)
                 for part in parts:
                     member.write(to_bytes(part).tobytes())

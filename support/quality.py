@@ -12,7 +12,7 @@ import numpy as np
 from keras import layers, ops
 
 from support import checkpoint, data, options
-from support.cli import UserError
+from support.errors import UserError
 
 PICTURE, CLASSES, FEATURES = (28, 28), 10, 64
 CLASSIFIER = os.path.join(options.WEIGHTS, "classifier" + options.SUFFIX)
@@ -130,7 +130,7 @@ def nearest(x, pixels):
 def are_digits(source, trials=1000):
     """Whether `data.Pictures` are labelled test digits that the classifier can read."""
     x, labels = source.x_test, source.y_test
-    if tuple(source.picture) != PICTURE or x is None or labels is None:
+    if tuple(source.shape) != PICTURE or x is None or labels is None:
         return False
     read_as = read(scaled(x[:trials]))[0].argmax(axis=1)
     return bool((read_as == labels[:trials]).mean() > 0.9)
