@@ -20,7 +20,7 @@ from support import cli, options
 
 
 def parse():
-    parser = cli.Parser("Measure training beside the machine's own limit.")
+    parser = options.Parser("Measure training beside the machine's own limit.")
     bench.add_flags(parser)
     parser.add_argument("--scaling", action="store_true", help="also vary batch, width, depth, D")
     parser.add_argument("--picture", help="also draw the numbers into this PNG file")
@@ -112,11 +112,9 @@ def scaling(steps=5):
     for choice, (flag, values) in SCALES.items():
         result[choice] = {}
         for value in values:
-            changed = options.training([])
-            if flag:
-                setattr(changed, flag, value)
+            choices = options.recipe(**({flag: value} if flag else {}))
             pixels = rng.integers(0, 256, (2048, 784 if flag else value)).astype("uint8")
-            trainer = bench.Ours(changed, pixels)
+            trainer = bench.Ours(pixels, choices)
             trainer.seconds(2)
             result[choice][value] = statistics.median(trainer.seconds(steps) for _ in range(3))
             bar.add(1)

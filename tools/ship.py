@@ -15,7 +15,7 @@ from support import cli, options
 
 
 def parse():
-    parser = cli.Parser("Write a weights file as it is shipped: float16, with fitted codes.")
+    parser = options.Parser("Write a weights file as it is shipped: float16, with fitted codes.")
     parser.add_argument("source", help="weights file")
     parser.add_argument("output", help="weights file to write")
     options.add_places(parser, "data")
@@ -28,9 +28,10 @@ if __name__ == "__main__":
 import numpy as np
 from keras import ops
 
+import codes
+import nice
 from support import checkpoint
-from support.cli import UserError
-from trained import Trained
+from support.errors import UserError
 
 
 def half(name, array):
@@ -47,14 +48,16 @@ def half(name, array):
 
 
 def main(args):
-    flow = Trained.load(args.source)
-    arrays = {**checkpoint.named(flow.encoder), **flow.fitted(args.data).arrays()}
+    trained = nice.load(args.source)
+    fitted = codes.fitted(trained, args.data)
+    arrays = {**checkpoint.named(trained.encoder), **fitted.arrays()}
     arrays = {name: half(name, array) for name, array in arrays.items()}
-    checkpoint.save(args.output, arrays, flow.configuration)
-    groups, classes = len(flow.codes.labels), len(flow.codes.classes)
-    stored = sum(arrays[name].nbytes for name in flow.codes.arrays())
-    print(f"codes: {groups} groups of {classes} classes, {stored / 1e6:.2f} MB")
-    print(f"{args.output}: {os.path.getsize(args.output) / 1e6:.2f} MB")
+    checkpoint.save(args.output, arrays, trained.configuration)
+    stored = sum(arrays[name].nbytes for name in fitted.arrays())
+    print(
+        f"codes: {len(fitted.labels)} groups of {len(fitted.classes)} classes, "
+        f"{stored / 1e6:.2f} MB\n{args.output}: {os.path.getsize(args.output) / 1e6:.2f} MB"
+    )
 
 
 if __name__ == "__main__":

@@ -13,12 +13,11 @@ import contextlib
 import csv
 import json
 import os
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from support import cli, files, options, pictures
+from support import cli, options
 
 # Couplings x depth x units: the article's four couplings, and as many as pay.
 FLOWS = ("4x1x32", "4x2x64", "8x1x64", "4x2x128", "8x2x128", "4x3x256", "16x2x128", "32x2x160",
@@ -28,15 +27,13 @@ MISSING = "not measured"
 
 
 def parse():
-    parser = cli.Parser("Train flows of ten sizes, and hold them side by side.")
-    add, number = parser.add_argument, cli.Number
-    add(
-        "what", choices=list(DEEDS), help="train and judge, measure seconds, make table and picture"
-    )
+    parser = options.Parser("Train flows of ten sizes, and hold them side by side.")
+    add, number = parser.add_argument, options.Number
+    add("what", choices=list(DEEDS), help="train and judge, measure seconds, or show all")
     add("--only", choices=FLOWS, help="one flow alone: couplings x depth x units")
     add("--output", default="sizes", help="folder of all flows")
     add("--epochs", type=number(int, 1), default=10, help="passes over the training pictures")
-    add("--seed", type=cli.SEED, default=0, help="of weights, order and noise")
+    add("--seed", type=options.SEED, default=0, help="of weights, order and noise")
     add("--samples", type=number(int, 1), default=4000, help="samples a distance is measured on")
     add("--steps", type=number(int, 1), default=20, help="timed steps a round; seven rounds")
     options.add_places(parser, "data")
@@ -45,75 +42,57 @@ def parse():
     return parser.parse_args()
 
 
+if __name__ == "__main__":
+    args = cli.start(parse)
+
+import keras
+
+import bench
+import evaluate
+import nice
+import training
+from support import checkpoint, data, files, pictures
+from support.batches import steps
+from support.errors import UserError
+
+
 def shape(name):
-    """The flags of nice.py that a flow's name stands for: `{"couplings": …}`."""
+    """The choices that a flow's name stands for: `{"couplings": …}`."""
     return dict(zip(("couplings", "depth", "units"), map(int, name.split("x"))))
 
 
 def parameters(name):
-    return options.parameter_count(784, **shape(name))
-
-
-def training(name, args):
-    """Flags of nice.py."""
-    chosen = {**shape(name), "epochs": args.epochs, "seed": args.seed, "data": args.data}
-    flags = [f"--{flag}={value}" for flag, value in chosen.items()]
-    return [*flags, f"--output={os.path.join(args.output, name)}", "--resume"]
-
-
-def judging(name, args):
-    """Flags of evaluate.py; its log-likelihoods are not asked for here."""
-    folder = os.path.join(args.output, name)
-    chosen = {
-        "weights": os.path.join(folder, options.TRAINED),
-        "json": os.path.join(folder, QUALITY),
-        "samples": args.samples,
-        "seed": args.seed,
-        "data": args.data,
-        "limit": 1000,
-        "repeats": 1,
-    }
-    return [f"--{flag}={value}" for flag, value in chosen.items()]
+    """How many a flow has, without allocating them."""
+    with checkpoint.unallocated():
+        encoder, _ = nice.build(**shape(name))
+        return encoder.count_params()
 
 
 def train(args):
     """Train and judge every flow that is not yet, the small ones first."""
-    for name in chosen(args):
-        print(f"{name}: {parameters(name):,} parameters", flush=True)
-        run("nice.py", training(name, args))
+    for name in [args.only] if args.only else FLOWS:
+        print(f"{name}", flush=True)
         folder = os.path.join(args.output, name)
+        choices = options.recipe(**shape(name), epochs=args.epochs, seed=args.seed)
+        training.train(args.data, folder, choices, resume=True)
         weights, judged = (os.path.join(folder, n) for n in (options.TRAINED, QUALITY))
         if not os.path.exists(judged) or os.path.getmtime(judged) < os.path.getmtime(weights):
-            run("evaluate.py", judging(name, args))
-
-
-def chosen(args):
-    return sorted([args.only] if args.only else FLOWS, key=parameters)
-
-
-def run(script, flags):
-    """Run one of our scripts to its end; what went wrong it says itself."""
-    code = subprocess.run([sys.executable, os.path.join(options.HERE, script), *flags]).returncode
-    if code:
-        sys.exit(code if code > 0 else 128 - code)
+            found = evaluate.evaluate(
+                weights, args.data, repeats=1, limit=1000, seed=args.seed, count=args.samples
+            )
+            files.write(judged, json.dumps(found, indent=1))
+        keras.utils.clear_session()
 
 
 def measure(args):
     """Seconds an epoch of each flow, validation left out, into seconds.json."""
-    cli.load_keras()
-    import keras
-
-    import bench
-    from support import data
-
     pixels, path = data.load(args.data).x_train, os.path.join(args.output, SECONDS)
     seconds = read(path) or {}
-    for name in chosen(args):
-        flags = options.training([f"--{flag}={value}" for flag, value in shape(name).items()])
-        trainer = bench.Ours(flags, pixels)
+    for name in [args.only] if args.only else FLOWS:
+        trainer = bench.Ours(pixels, options.recipe(**shape(name)))
         trainer.seconds(5)  # compiles
-        steps = data.steps(len(pixels), flags.batch_size)
-        rounds = bench.spread([steps * trainer.seconds(args.steps) for _ in range(7)])
+        epoch = steps(len(pixels), trainer.batch_size)
+        rounds = bench.spread([epoch * trainer.seconds(args.steps) for _ in range(7)])
         seconds[name] = {**rounds, "backend": keras.backend.backend()}
         print(f"{name}: {rounds['median']:.1f} s, {rounds['min']:.1f} to {rounds['max']:.1f}")
         files.write(path, json.dumps(seconds, indent=1))
@@ -128,28 +107,23 @@ def read(path):
 def rows(folder):
     """What is known of each flow, `(name, figures)`; those not trained are left out."""
     seconds = read(os.path.join(folder, SECONDS)) or {}
-    for name in sorted(FLOWS, key=parameters):
-        with contextlib.suppress(FileNotFoundError):
-            with open(os.path.join(folder, name, "history.csv")) as file:
-                history = list(csv.DictReader(file))
-            best = min(history, key=lambda row: float(row["val_loss"]))
-            samples = (read(os.path.join(folder, name, QUALITY)) or {}).get("samples") or {}
-            distances = {kind: row["distance"] for kind, row in samples.items()}
-            yield (
-                name,
-                {
-                    "parameters": parameters(name),
-                    "loss": float(best["val_loss"]),
-                    "epoch": f"{best['epoch']} of {len(history)}",
-                    "prior": next(
-                        (d for k, d in distances.items() if k.endswith("σ = 0.75")), None
-                    ),
-                    "codes": next(
-                        (d for k, d in distances.items() if k.startswith("fitted")), None
-                    ),
-                    "seconds": seconds.get(name, {}).get("median"),
-                },
-            )
+    for name in FLOWS:
+        judged = read(os.path.join(folder, name, QUALITY))
+        if judged is None:
+            continue
+        with open(os.path.join(folder, name, "history.csv")) as file:
+            history = list(csv.DictReader(file))
+        best = min(history, key=lambda row: float(row["val_loss"]))
+        distances = {kind: row["distance"] for kind, row in judged["samples"].items()}
+        figures = {
+            "parameters": parameters(name),
+            "loss": float(best["val_loss"]),
+            "epoch": f"{best['epoch']} of {len(history)}",
+            "prior": next(d for kind, d in distances.items() if kind.endswith("σ = 0.75")),
+            "codes": next(d for kind, d in distances.items() if kind.startswith("fitted")),
+            "seconds": seconds.get(name, {}).get("median"),
+        }
+        yield name, figures
 
 
 def markdown(found):
@@ -213,7 +187,7 @@ def table(args):
     """Print the table of what is trained; write table and picture where asked."""
     found = list(rows(args.output))
     if not found:
-        raise cli.UserError(f"{args.output} holds no flow yet: python tools/size.py train")
+        raise UserError(f"{args.output} holds no flow yet: python tools/size.py train")
     print(markdown(found), end="")
     if args.markdown:
         files.write(args.markdown, markdown(found))
@@ -229,4 +203,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    cli.run(main, parse())
+    cli.run(main, args)

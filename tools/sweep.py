@@ -17,9 +17,9 @@ from support import cli, options
 
 
 def parse():
-    parser = cli.Parser("Compare fitted codes.")
+    parser = options.Parser("Compare fitted codes.")
     options.add_places(parser, "weights", "data")
-    parser.add_argument("--seed", type=cli.SEED, default=0, help="of what is drawn")
+    parser.add_argument("--seed", type=options.SEED, default=0, help="of what is drawn")
     return parser.parse_args()
 
 
@@ -29,8 +29,8 @@ if __name__ == "__main__":
 import numpy as np
 
 import codes
+import nice
 from support import data, quality
-from trained import Trained
 
 COUNT, CLOSE, HELD = 4000, 1000, 10_000
 # Numbers stored (1: one group a class), directions R, quantile, k-means on h = σz or on z.
@@ -48,16 +48,16 @@ CHOICES = [
 ]
 
 
-def row(flow, z, labels, known, held, choice, usual, seed):
+def row(trained, z, labels, known, held, choice, usual, seed):
     """Fit, find the temperature, measure: one line of the table."""
     numbers, R, quantile, metric = choice
-    sigma = flow.sigma() if metric == "h" else 1.0
+    sigma = trained.sigma if metric == "h" else 1.0
     fitted = codes.fit(z[:-HELD], labels[:-HELD], sigma, numbers, R, quantile)
 
     def drawn(count, temperature):
         rng = np.random.default_rng(seed)
-        asked = fitted.draw_labels(count, rng)
-        return flow.pictures(fitted.draw(asked, rng, temperature)), asked
+        asked = fitted.sample_labels(count, rng)
+        return trained.pictures(fitted.sample(asked, rng, temperature)), asked
 
     def nearest(temperature):
         return float(np.median(quality.nearest(drawn(CLOSE, temperature)[0], known)[1]))
@@ -67,7 +67,7 @@ def row(flow, z, labels, known, held, choice, usual, seed):
     x, asked = drawn(COUNT, temperature)
     found = quality.figures(x, held, known, asked, CLOSE)
     new = z[-HELD:][:CLOSE]
-    nats = (fitted.log_density(new) - flow.prior.log_density(new)).mean()
+    nats = (fitted.log_density(new) - trained.prior.log_density(new)).mean()
     return (
         f"{len(fitted.labels):6} {R:5} {quantile:6} {metric:>6} {temperature:11.2f} "
         f"{found['distance']:8.2f} {found['confidence']:10.3f} {found['as_asked']:8.3f} "
@@ -76,21 +76,21 @@ def row(flow, z, labels, known, held, choice, usual, seed):
 
 
 def main(args):
-    flow, source = Trained.load(args.weights), data.load(args.data)
+    trained, source = nice.load(args.weights), data.load(args.data)
     x, labels = source.x_train, source.y_train
     rng = np.random.default_rng(0)
-    parts = (flow.scale(part) for part in np.split(x, len(x) // 1000))
-    z = np.concatenate([flow.encode(part + flow.noise(part.shape, rng)) for part in parts])
-    known, held = x[:-HELD], flow.scale(x[-HELD:])
+    parts = (trained.scale(part) for part in np.split(x, len(x) // 1000))
+    z = np.concatenate([trained.encode(trained.add_noise(part, rng)) for part in parts])
+    known, held = x[:-HELD], trained.scale(x[-HELD:])
     features = quality.read(held)[1]
     usual = float(np.median(quality.nearest(held[:CLOSE], known)[1]))
-    prior = quality.figures(flow.pictures(flow.draw(COUNT, 0.75, args.seed)), features, known)
+    prior = quality.figures(trained.sample(COUNT, 0.75, args.seed), features, known)
     print(f"held-out digits: nearest {usual:.2f}")
     print(f"the prior at 0.75: distance {prior['distance']:.2f}, "
           f"confidence {prior['confidence']:.3f}, nearest {prior['nearest']:.2f}")  # fmt: skip
     print("groups     R  bounds  means temperature distance confidence as asked nearest  nats")
     for choice in CHOICES:
-        print(row(flow, z, labels, known, features, choice, usual, args.seed), flush=True)
+        print(row(trained, z, labels, known, features, choice, usual, args.seed), flush=True)
 
 
 if __name__ == "__main__":
