@@ -24,6 +24,7 @@ if __name__ == "__main__":
     raise SystemExit(cli.run(training.main, args))
 
 import functools
+import inspect
 import os
 
 import keras
@@ -63,12 +64,19 @@ class Flow(keras.Model):
 
     def __init__(self, maps, noise=None, inverse=False, **kwargs):
         super().__init__(**kwargs)
+        for layer in maps:
+            if "inverse" not in inspect.signature(layer.call).parameters:
+                raise ValueError(NO_MAP.format(layer.name, "a `call` without `inverse`"))
         self.maps = list(maps)
         self.noise = noise
         self.inverse = inverse
 
     def build(self, input_shape):
-        self.map(keras.KerasTensor(input_shape, self.compute_dtype))
+        x = keras.KerasTensor(input_shape, self.compute_dtype)
+        if self.noise is not None:
+            x = self.noise(x)
+        if not all(layer.built for layer in self.maps):  # else the summary would show the inverse
+            self.map(x)
 
     def call(self, x, training=False):
         if self.noise is not None:
@@ -84,10 +92,7 @@ class Flow(keras.Model):
         for layer in reversed(self.maps) if self.inverse else self.maps:
             pair = layer(x, inverse=self.inverse)
             if not _is_map(pair):
-                raise ValueError(
-                    f"{layer.name} is no map: it must return `(y, log_det)`, log_det a scalar or "
-                    f"(B,), in nats (ops.zeros(()) where volume stays). Received: {pair}"
-                )
+                raise ValueError(NO_MAP.format(layer.name, pair))
             x, log_det = pair
             total = total + ops.cast(log_det, "float32")
         return x, total
@@ -111,6 +116,12 @@ class Flow(keras.Model):
 
         own = {"maps": [read(layer) for layer in config["maps"]], "noise": read(config["noise"])}
         return cls(**{**config, **own})
+
+
+NO_MAP = (
+    "{} is no map: called as `layer(x)` or `layer(x, inverse=True)` it must return `(y, log_det)`, "
+    "log_det a scalar or (B,), in nats (ops.zeros(()) where volume stays). Received: {}"
+)
 
 
 def _is_map(pair):
@@ -157,7 +168,7 @@ def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negat
     encoder = Flow(maps, noise, name="encoder")
     decoder = Flow(maps, inverse=True, name="decoder")
     for model in (encoder, decoder):
-        model.build((None, dim))  # creates the weights
+        model(keras.Input((dim,)))  # creates the weights
     return encoder, decoder
 
 
