@@ -36,9 +36,9 @@ lint: $(VENV)/.test  ## what the code should look like
 	$(RUN) -m ruff format --check .
 
 soak: $(VENV)/.test  ## an hour of killed trainings and mutated files
-	KERAS_BACKEND=tensorflow $(RUN) tools/soak.py kills --count 200
-	KERAS_BACKEND=jax $(RUN) tools/soak.py kills --count 50
-	$(RUN) tools/soak.py mutations --count 20000
+	KERAS_BACKEND=tensorflow $(RUN) tools/soak_kills.py --count 200
+	KERAS_BACKEND=jax $(RUN) tools/soak_kills.py --count 50
+	$(RUN) tools/soak_mutations.py --count 20000
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)

@@ -20,25 +20,25 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import nice
+import training
 from support import cli, options, resuming
 
-write = resuming.Keeper._write_state
+write = resuming.write_state
 
 
-def write_and_die(self, *arguments, **options):
-    write(self, *arguments, **options)
+def write_and_die(*arguments, **options):
+    write(*arguments, **options)
     sys.exit("killed")
 
 
 def run(command):
     killed = command[-1] == "--killed"
-    resuming.Keeper._write_state = write_and_die if killed else write
+    resuming.write_state = write_and_die if killed else write
     sys.argv = ["nice.py", *command[: len(command) - killed]]
     code, stdout, stderr = 0, io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         try:
-            cli.run(lambda: nice.train(options.training()))
+            cli.run(training.main, options.training())
         except SystemExit as end:
             code = end.code
         except Exception:

@@ -6,17 +6,14 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import ship
-from conftest import DIM, run
+from conftest import DIM, configuration, in_process, run, save
 from scipy import special, stats
-from test_checkpoint import with_model
-from test_scripts import in_process
 
 import codes
 import nice
 import sample
-from support import checkpoint, options, resuming
-from support.cli import UserError
-from trained import Trained
+from support import checkpoint, options, pictures, resuming
+from support.errors import UserError
 
 
 def mixture(rng, G=3, R=2, D=5, labels=None):
@@ -82,7 +79,7 @@ def test_small_classes_are_sound_and_no_group_is_tiny(rng, counts):
     z = rng.standard_normal((len(labels), 8)).astype("float32")
     z[labels == 0, 0] += np.arange(counts[0]) // (counts[0] - 1 or 1) * 100  # an outlier
     found = codes.fit(z, labels, numbers=10**6, directions=5)
-    assert codes._is_sound(found, 8)
+    assert codes.of(found.arrays(), 8, "file")  # sound
     assert np.isfinite(found.log_density(z)).all()
     members = found.shares * len(z)
     for label, count in enumerate(counts):
@@ -110,64 +107,58 @@ def test_the_density_integrates_to_one(rng):
 
 def test_what_is_drawn_has_the_moments_asked_for(rng):
     known = mixture(rng, labels=[4, 4, 9])
-    labels = known.draw_labels(40_000, rng)
+    labels = known.sample_labels(40_000, rng)
     assert (labels == 9).mean() == pytest.approx(known.shares[2], abs=0.01)
-    z = known.draw(np.full(40_000, 9), rng, 1.5)
+    z = known.sample(np.full(40_000, 9), rng, 1.5)
     assert z.dtype == np.float32
     assert np.abs(z.mean(axis=0) - known.means[2]).max() < 0.05
     V = known.directions[2]
     assert np.abs(np.cov(z.T) - 1.5**2 * V.T @ V).max() < 0.2
-    z = known.draw(np.full(40_000, 4), rng, 0)  # the means alone, as often as their groups
+    z = known.sample(np.full(40_000, 4), rng, 0)  # the means alone, as often as their groups
     share = (z == known.means[1]).all(axis=1).mean()
     assert (z == known.means[0]).all(axis=1).mean() == pytest.approx(1 - share)
     assert share == pytest.approx(2 / 3, abs=0.01)
     low, high = known.means - 0.5, known.means + 0.25
-    z = known._replace(low=low, high=high).draw(np.full(1000, 9), rng, 5.0)
+    z = known._replace(low=low, high=high).sample(np.full(1000, 9), rng, 5.0)
     assert z.min(axis=0) == pytest.approx(low[2]) and z.max(axis=0) == pytest.approx(high[2])
 
 
 def test_a_code_is_of_the_label_asked_for(rng):
     known = mixture(rng, G=6, labels=[1, 2, 3, 1, 2, 3])
     labels = rng.choice([1, 2, 3], 500)
-    z = known.draw(labels, rng, 0.1)
+    z = known.sample(labels, rng, 0.1)
     nearest = ((z[:, None] - known.means) ** 2).sum(axis=2).argmin(axis=1)
     assert np.array_equal(known.labels[nearest], labels)
     with pytest.raises(UserError, match="no label 0 to draw; there are 1, 2, 3"):
-        known.draw([1, 0], rng)
+        known.sample([1, 0], rng)
 
 
 def test_the_same_codes_on_every_backend():
     """Pinned: what NumPy alone makes of a seed is no backend's business."""
     rng = np.random.default_rng(0)
     known = mixture(rng)
-    z = known.draw(known.draw_labels(3, rng), rng, 1.0)
+    z = known.sample(known.sample_labels(3, rng), rng, 1.0)
     assert z[:, 0] == pytest.approx(DRAWN, abs=1e-5)
 
 
 DRAWN = [2.4136238, 2.8228054, 0.5618942]
 
 
-def save(path, encoder, fitted):
-    arrays = {**checkpoint.named(encoder), **fitted}
-    checkpoint.save(path, arrays, with_model())
-    return path
-
-
 def test_a_file_keeps_its_codes_in_float16_too(small, tmp_path, rng, monkeypatch):
     known, (encoder, _) = mixture(rng, D=DIM), small()
-    path = save(str(tmp_path / "a.safetensors"), encoder, known.arrays())
-    assert all(map(np.array_equal, nice.load_whole(path)[3], known))
-    assert len(nice.load(path)) == 2  # the codes are no weights
+    path = save(tmp_path / "a.safetensors", encoder, codes=known)
+    assert all(map(np.array_equal, nice.load(path).codes, known))
     half = str(tmp_path / "b.safetensors")
     monkeypatch.setattr("sys.argv", ["ship.py", path, half])
     ship.main(ship.parse())
     assert os.path.getsize(half) < 0.7 * os.path.getsize(path)
-    again, _, configuration, found = nice.load_whole(half)
-    assert configuration == with_model()
-    for one, other in zip([*again.get_weights(), *found], [*encoder.get_weights(), *known]):
+    again = nice.load(half)
+    assert again.configuration == configuration()
+    found = again.codes
+    for one, other in zip([*again.encoder.get_weights(), *found], [*encoder.get_weights(), *known]):
         assert one.dtype == other.dtype and np.allclose(one, other, rtol=1e-3, atol=1e-6)
     assert np.array_equal(found.shares, known.shares)
-    assert nice.load_whole(save(path, encoder, {}))[3] is None
+    assert nice.load(save(path, encoder)).codes is None
 
 
 def damages(known):
@@ -191,7 +182,8 @@ def damages(known):
 @pytest.mark.parametrize("damage", dict(damages(mixture(np.random.default_rng(0), D=DIM))))
 def test_damaged_codes_are_refused(small, tmp_path, damage):
     arrays = dict(damages(mixture(np.random.default_rng(0), D=DIM)))[damage]
-    path = save(str(tmp_path / "a.safetensors"), small()[0], arrays)
+    path = str(tmp_path / "a.safetensors")
+    checkpoint.save(path, {**checkpoint.named(small()[0]), **arrays}, configuration())
     with pytest.raises(UserError, match="damaged codes"):
         nice.load(path)
 
@@ -206,35 +198,37 @@ def test_a_training_keeps_codes_of_its_classes(tmp_path, rng):
     x[np.arange(120), labels] = rng.integers(150, 255, (120, 4))  # label k: row k bright
     npz = str(tmp_path / "data.npz")
     np.savez(npz, x_train=x, y_train=labels + 5)
-    run(npz, tmp_path)
-    flow = Trained(*nice.load_whole(str(tmp_path / options.TRAINED)))
+    flow = run(npz, tmp_path)
     assert flow.codes.classes.tolist() == [5, 6, 7]
-    asked = flow.codes.draw_labels(60, rng)
-    drawn = flow.pictures(flow.codes.draw(asked, rng, 1.0)).reshape(-1, 4, 4)
+    asked = flow.codes.sample_labels(60, rng)
+    drawn = flow.pictures(flow.codes.sample(asked, rng, 1.0)).reshape(-1, 4, 4)
     assert np.array_equal(drawn.mean(axis=2).argmax(axis=1), asked - 5)
 
 
-@pytest.mark.parametrize("labels", [None, np.array(["a", "b"] * 35), np.arange(70) / 2])
-def test_labels_that_cannot_be_asked_for_end_no_training(npz, tmp_path, capsys, labels):
-    with np.load(npz) as file:
-        arrays = dict(file)
-    np.savez(npz, **arrays, **({} if labels is None else {"y_train": labels}))
-    run(npz, tmp_path / "out")
+@pytest.mark.parametrize("labels", [None, np.array(["a", "b"] * 40), np.arange(80) / 2])
+def test_labels_that_cannot_be_asked_for_count_as_none(flow, pixels, capsys, labels):
+    fitted = codes.of_pictures(flow, pixels, labels)
     assert ("codes without classes" in capsys.readouterr().out) == (labels is not None)
-    fitted = nice.load_whole(str(tmp_path / "out" / options.TRAINED))[3]
     assert fitted.classes.tolist() == [0] and not fitted.is_labelled
 
 
-@pytest.mark.parametrize("moment", ["leave_pictures", "finish"])
-def test_a_killed_run_ends_with_the_same_codes(npz, tmp_path, monkeypatch, moment):
-    """Killed once its codes were kept, or before: in the first case they are fitted again."""
+def test_a_killed_run_ends_with_the_same_codes(npz, tmp_path, monkeypatch):
+    """Killed before its codes were fitted, before its pictures, before its last word."""
+
+    def die(*_):
+        raise KeyboardInterrupt
+
     run(npz, tmp_path / "whole", "--epochs", "1")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(resuming.Keeper, moment, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        run(npz, tmp_path / "killed", "--epochs", "1")
-    run(npz, tmp_path / "killed", "--epochs", "1", "--resume")
-    whole, killed = ((tmp_path / n / options.TRAINED).read_bytes() for n in ("whole", "killed"))
-    assert whole == killed and b"codes/means" in whole
+    whole = (tmp_path / "whole" / options.TRAINED).read_bytes()
+    moments = {codes: "of_pictures", pictures: "save", resuming.Keeper: "finish"}
+    for owner, name in moments.items():
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(owner, name, die)
+            run(npz, tmp_path / name, "--epochs", "1")
+        kept = (tmp_path / name / options.TRAINED).read_bytes()
+        assert (kept == whole) == (name != "of_pictures")
+        run(npz, tmp_path / name, "--epochs", "1", "--resume")
+        assert (tmp_path / name / options.TRAINED).read_bytes() == whole
 
 
 # --------------------------------------------------------------------- sample.py
@@ -244,10 +238,9 @@ def test_a_killed_run_ends_with_the_same_codes(npz, tmp_path, monkeypatch, momen
 def digits(small, tmp_path, rng, monkeypatch):
     """A folder to stand in: with weights that have codes of labels 1, 4, and data of them."""
     encoder, _ = small()
-    save(
-        str(tmp_path / "with.safetensors"), encoder, mixture(rng, 2, D=DIM, labels=[1, 4]).arrays()
-    )
-    save(str(tmp_path / "bare.safetensors"), encoder, {})
+    labelled = mixture(rng, 2, D=DIM, labels=[1, 4])
+    save(tmp_path / "with.safetensors", encoder, codes=labelled)
+    save(tmp_path / "bare.safetensors", encoder)
     x = rng.integers(0, 256, (60, 3, 4)).astype("uint8")
     np.savez(tmp_path / "data.npz", x_train=x, y_train=1 + 3 * (np.arange(60) % 2))
     np.savez(tmp_path / "unlabelled.npz", x_train=x)

@@ -9,22 +9,21 @@ import sys
 import time
 
 import pytest
-import soak
-from conftest import TINY, history, run
-from test_scripts import in_process
+import soak_kills
+from conftest import RESULT, ROOT, TINY, history, in_process, result, run
 
-from support import checkpoint, resuming
+from support import checkpoint, files, resuming
 
 
 def test_killed_at_random_moments_and_resumed_it_ends_the_same():
-    _, _, differing = soak.kills(5)
+    _, _, differing = soak_kills.kills(3)
     assert differing == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_step_and_say_how_to_go_on(npz, tmp_path, number):
     flags = [*TINY, "--epochs", "500", "--data", npz, "--output", str(tmp_path)]
-    command = [sys.executable, os.path.join(soak.ROOT, "nice.py"), *flags]
+    command = [sys.executable, os.path.join(ROOT, "nice.py"), *flags]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )
@@ -43,10 +42,10 @@ def test_signals_end_the_step_and_say_how_to_go_on(npz, tmp_path, number):
 
 def test_ctrl_c_in_the_first_epoch_promises_nothing(npz, tmp_path):
     run(npz, tmp_path)
-    before = soak.result(tmp_path)
+    before = result(tmp_path)
     flags = [*TINY, "--data", npz, "--output", str(tmp_path), "--batch-size", "1", "--noise", "0"]
     process = subprocess.Popen(
-        [sys.executable, os.path.join(soak.ROOT, "nice.py"), *flags, "--epochs", "1000"],
+        [sys.executable, os.path.join(ROOT, "nice.py"), *flags, "--epochs", "1000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -59,7 +58,7 @@ def test_ctrl_c_in_the_first_epoch_promises_nothing(npz, tmp_path):
     _, stderr = process.communicate(timeout=60)
     if "no epoch was complete" in stderr:  # else it was faster than we
         assert process.returncode == 130 and "--resume" not in stderr
-        assert soak.result(tmp_path) == before
+        assert result(tmp_path) == before
     else:
         assert "complete epochs" in stderr
 
@@ -75,15 +74,15 @@ def limited(size):
 
 def test_a_file_that_may_not_grow_ends_training_with_one_line(npz, tmp_path):
     run(npz, tmp_path)
-    before = soak.result(tmp_path)
+    before = result(tmp_path)
     flags = [*TINY, "--units", "300", "--data", npz, "--output", str(tmp_path)]
-    command = [sys.executable, os.path.join(soak.ROOT, "nice.py"), *flags]
-    result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited(20_000))
-    assert result.returncode == 2, result.stderr
-    assert result.stderr.count("\n") == 1 and "could not be written" in result.stderr
-    assert soak.result(tmp_path) == before
+    command = [sys.executable, os.path.join(ROOT, "nice.py"), *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited(20_000))
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.count("\n") == 1 and "could not be written" in ended.stderr
+    assert result(tmp_path) == before
     left = set(os.listdir(tmp_path)) - {"data.npz", resuming.PREVIOUS}
-    assert left == {*soak.RESULT, resuming.STATE}
+    assert left == {*RESULT, resuming.STATE, files.LOCK}
 
 
 @contextlib.contextmanager
@@ -104,11 +103,11 @@ def test_a_full_disk_ends_training_with_one_line(npz, tmp_path):
     with small_disk(tmp_path / "disk", 2**20) as disk:
         flags = [*TINY, "--units", "100", "--data", npz, "--output", str(disk)]
         run(npz, disk, "--units", "100")
-        before = soak.result(disk)
+        before = result(disk)
         free = os.statvfs(disk)
         (disk / "filler").write_bytes(bytes(free.f_bavail * free.f_frsize - 20_000))
         code, stderr = in_process("nice.py", *flags, "--seed", "1")
         assert code == 2 and stderr.count("\n") == 1 and "No space left" in stderr
-        assert soak.result(disk) == before
+        assert result(disk) == before
         (disk / "filler").unlink()
         run(npz, disk, "--units", "100", "--seed", "1")

@@ -4,7 +4,6 @@ The devices are virtual CPUs, in processes of their own: a backend cannot be
 given others once it has started.
 """
 
-import csv
 import json
 import os
 import socket
@@ -14,10 +13,9 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, numpy
-from test_scripts import in_process
+from conftest import RESULT, ROOT, history, in_process, numpy
 
-from support import checkpoint, data
+from support import batches, checkpoint, files, options, resuming
 from support.devices import PROCESSES, Devices
 
 BACKEND = keras.backend.backend()
@@ -84,8 +82,8 @@ def runs(folder):
 
 
 def assert_same_training(folder, name, other):
-    _, weights = checkpoint.read(str(folder / name / "nice.safetensors"))
-    _, expected = checkpoint.read(str(folder / other / "nice.safetensors"))
+    _, weights = checkpoint.read(str(folder / name / options.TRAINED))
+    _, expected = checkpoint.read(str(folder / other / options.TRAINED))
     for held in (weights, expected):  # directions of equal width are known up to a rotation
         V = held["codes/directions"]
         held["codes/directions"] = np.swapaxes(V, 1, 2) @ V
@@ -96,16 +94,11 @@ def assert_same_training(folder, name, other):
     assert all(row == pytest.approx(other, rel=1e-4) for row, other in zip(rows, expected))
 
 
-def history(folder):
-    with open(folder / "history.csv") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-
-
 @several
 def test_two_devices_train_as_one(folder, runs):
     code, stdout, stderr = runs["two"]
     assert code == 0, stderr
-    assert "training on 2 devices\n" in stdout and "best validation loss" in stdout
+    assert "training on 2 devices, process 1 of 1\n" in stdout and "best validation loss" in stdout
     assert "devices" not in runs["one"][1]
     assert_same_training(folder, "two", "one")
     assert sorted(os.listdir(folder / "two")) == sorted(os.listdir(folder / "one"))
@@ -130,7 +123,7 @@ def test_odd_sets_leave_pictures_out(folder, runs):
 
 @several
 def test_what_two_devices_cannot_share_is_refused(folder, runs):
-    for name, reason in (("indivisible", "--batch-size 15"), ("few", "1 pictures")):
+    for name, reason in (("indivisible", "not 15"), ("few", "1 pictures")):
         code, _, stderr = runs[name]
         assert code == 2 and stderr.count("\n") == 1
         assert reason in stderr and "2 devices" in stderr
@@ -141,7 +134,7 @@ def test_two_processes_train_as_one_and_the_first_writes(folder, runs):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    one, state = folder / "one to processes", "nice.state.safetensors"
+    one = folder / "one to processes"
     processes = []
     for i in range(2):
         commands = [
@@ -158,14 +151,13 @@ def test_two_processes_train_as_one_and_the_first_writes(folder, runs):
             process.kill()
     for (code, stdout, stderr), (code_2, stdout_2, stderr_2) in zip(first[:2], second):
         assert code == code_2 == 0, stderr + stderr_2
-        assert "training on 2 devices, as process 1 of 2" in stdout
+        assert "training on 2 devices, process 1 of 2" in stdout
         assert "best validation loss" in stdout
-        assert stdout_2 == "training on 2 devices, as process 2 of 2\n"
+        assert stdout_2 == "training on 2 devices, process 2 of 2\n"
     assert_same_training(folder, "process 0", "one")
     assert_same_training(folder, one.name, "one")
-    assert sorted(os.listdir(folder / "process 0")) == [
-        "history.csv", "loss.png", "nice.safetensors", state, "samples.png"
-    ]  # fmt: skip
+    left = {*RESULT[:-1], resuming.STATE, files.LOCK}  # without a film
+    assert set(os.listdir(folder / "process 0")) == left
     assert not (folder / "process 1").exists()
     for code, _, stderr in (first[2], second[2]):
         assert code == 2 and stderr.count("\n") == 1 and "not all processes see" in stderr
@@ -174,7 +166,7 @@ def test_two_processes_train_as_one_and_the_first_writes(folder, runs):
 def test_one_device_or_another_backend_is_refused(folder, monkeypatch):
     flags = command(folder, "refused", "--distribute")
     code, stderr = in_process("nice.py", *flags)
-    reason = "only one device" if BACKEND == "jax" else "set KERAS_BACKEND=jax"
+    reason = "1 devices" if BACKEND == "jax" else "set KERAS_BACKEND=jax"
     assert code == 2 and stderr.count("\n") == 1 and reason in stderr
     monkeypatch.setenv(PROCESSES[1], "2")
     code, stderr = in_process("nice.py", *flags)
@@ -184,8 +176,8 @@ def test_one_device_or_another_backend_is_refused(folder, monkeypatch):
 
 
 def first_epoch(pixels, devices):
-    stream = iter(data.batches(pixels, 16, seed=0, devices=devices))
-    return [numpy(next(stream)[0]) for _ in range(data.steps(len(pixels), 16, devices))]
+    stream = iter(batches.batches(pixels, 16, seed=0, devices=devices))
+    return [numpy(next(stream)[0]) for _ in range(batches.steps(len(pixels), 16, devices))]
 
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="--distribute is for JAX")

@@ -6,23 +6,15 @@ import os
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import DIM, SMALL, numpy
+from conftest import DIM, SMALL, configuration, identity, numpy, save, script
 from scipy import stats
-from test_checkpoint import with_model
-from test_scripts import script
 
 import codes
 import evaluate
 import nice
+from layers import Noise
 from support import checkpoint, data, options
-from support.cli import UserError
-from trained import Trained
-
-WIDTH = 1 / 256
-
-
-def configuration(prior="gaussian", **choices):
-    return {**with_model(**choices), "prior": prior, "levels": 256}
+from support.errors import UserError
 
 
 def reference(weights, x, prior, depth, convention, couplings=4, output_activation="relu",
@@ -77,16 +69,16 @@ def test_a_weights_file_says_all_without_the_project(small, tmp_path, rng, choic
     path = str(tmp_path / "w.safetensors")
     encoder, _ = small(**choices)
     arrays = {name: numpy(v).astype(dtype) for name, v in checkpoint.named(encoder).items()}
-    checkpoint.save(path, arrays, configuration("logistic", **choices))
+    checkpoint.save(path, arrays, configuration(prior="logistic", levels=256, **choices))
     pixels = rng.integers(0, 256, (20, DIM)).astype("uint8")
-    found = Trained.load(path).log_likelihood(numpy(data.scale(pixels, 256)))
+    found = nice.load(path).log_likelihood(numpy(data.scale(pixels, 256)))
     assert np.abs(found - alone(path, pixels)).max() <= 1e-3
 
 
 @pytest.mark.parametrize("name", ["pretrained", "paper", "noise-free", "deep"])
 def test_shipped_weights_say_all_without_the_project(name):
     path = os.path.join(options.WEIGHTS, name + options.SUFFIX)
-    flow, pixels = Trained.load(path), data.load().x_test[:100]
+    flow, pixels = nice.load(path), data.load().x_test[:100]
     error = flow.log_likelihood(flow.scale(pixels)) - alone(path, pixels)
     assert abs(error.mean()) <= 1e-3 and np.abs(error).max() <= 3e-3  # float32 against float64
 
@@ -95,24 +87,16 @@ def test_shipped_weights_say_all_without_the_project(name):
 @pytest.mark.parametrize("prior", ["gaussian", "logistic"])
 def test_log_likelihood_is_that_of_an_independent_computation(small, x, prior, convention):
     encoder, decoder = small(convention=convention)
-    found = Trained(encoder, decoder, configuration(prior)).log_likelihood(x)
+    held = configuration(prior=prior, convention=convention)
+    found = nice.Trained(encoder, decoder, held).log_likelihood(x)
     expected = reference(encoder.get_weights(), x, prior, SMALL["depth"], convention)
     assert np.abs(found - expected).max() <= 1e-3
-
-
-def identity(log_scale, **choices):
-    """A flow whose couplings add nothing: D independent dimensions."""
-    encoder, decoder = nice.build(**{**SMALL, "noise": WIDTH, "noise_kind": "positive", **choices})
-    for v in encoder.weights:
-        v.assign(np.full(v.shape, log_scale if v.name == "log_scale" else 0.0))
-    return encoder, decoder
 
 
 def test_dequantization_bounds_approach_the_closed_form_from_below():
     """Whole numbers k under a density p: P(k) = F((k+1)/256) - F(k/256), exactly."""
     log_scale = 5.0  # a standard deviation of 1.7 levels: the density varies within a level
-    choices = {"noise": WIDTH, "noise_kind": "positive"}
-    flow = Trained(*identity(log_scale), configuration(**choices))
+    flow = identity(log_scale, noise=1 / 256, noise_kind="positive", levels=256)
     k = np.random.default_rng(0).integers(0, 4, (200, DIM)).astype("uint8")
     scale = np.exp(-log_scale)
     cdf = stats.norm(scale=scale).cdf
@@ -154,11 +138,12 @@ def test_bits_never_fall_below_the_entropy_of_the_levels(levels):
     ],
 )
 def test_only_noise_from_level_to_level_gives_a_bound(choices, levels, expected):
-    assert evaluate.is_bound({**with_model(**choices), "levels": levels}) == expected
+    width, kind = choices.values()
+    noise = Noise(width, kind) if width else None
+    assert evaluate.is_bound(noise, levels) == expected
 
 
-def test_the_numerical_log_determinant_sees_the_scales(small, x):
-    flow = Trained(*small(), with_model())
+def test_the_numerical_log_determinant_sees_the_scales(flow, x):
     expected = float(numpy(flow.encoder.weights[-1]).sum())
     assert evaluate.numerical_log_determinant(flow, x[0]) == pytest.approx(expected, abs=0.02)
 
@@ -168,7 +153,7 @@ def test_the_script(small, tmp_path, rng, noise):
     choices = {"noise": noise}
     encoder, _ = small(**choices)
     weights, npz = tmp_path / "w.safetensors", tmp_path / "data.npz"
-    checkpoint.save(weights, checkpoint.named(encoder), with_model(**choices))
+    save(weights, encoder, configuration(**choices))
     x = rng.integers(0, 256, (50, 3, 4)).astype("uint8")
     np.savez(npz, x_train=x, y_train=np.arange(50) % 10, x_test=x[:20], y_test=np.arange(20) % 10)
     flags = ["--weights", weights, "--data", npz, "--draws", 3, "--json", "r.json"]
@@ -187,23 +172,23 @@ def test_the_script(small, tmp_path, rng, noise):
     assert found["round_trip"]["max"] < 1e-4
 
 
-def test_fitted_codes_are_a_mixture_for_a_prior(small, x, monkeypatch):
+def test_fitted_codes_are_a_mixture_for_a_prior(flow, x, monkeypatch):
     """On the first draw of the noise, against SciPy; and nothing is encoded twice."""
-    flow = Trained(*small(), with_model())
     fitted = codes.fit(flow.encode(x), np.arange(len(x)) % 2)
     flow.codes = fitted
-    drawn = x + flow.noise(x.shape, np.random.default_rng(3))
+    drawn = flow.add_noise(x, np.random.default_rng(3))
     z, expected = flow.encode(drawn), -np.inf
     for g in range(len(fitted.labels)):
         V = fitted.directions[g].astype("float64")
         covariance = V.T @ V + np.diag(fitted.rest[g].astype("float64") ** 2)
         density = stats.multivariate_normal(fitted.means[g], covariance).logpdf(z)
         expected = np.logaddexp(expected, density + np.log(fitted.shares[g]))
-    seen, encode = [], flow.encode
-    monkeypatch.setattr(flow, "encode", lambda x: seen.append(x) or encode(x))
+    _, log_det = flow.map(drawn)
+    seen, encode = [], flow.map
+    monkeypatch.setattr(flow, "map", lambda x: seen.append(x) or encode(x))
     nats, _, found = evaluate.noisy(flow, x, 3, 1, 3)
     assert len(seen) == 3
-    assert np.allclose(found, expected + flow.log_determinant(), rtol=1e-4, atol=1e-2)
+    assert np.allclose(found, expected + log_det, rtol=1e-4, atol=1e-2)
     flow.codes = None
     again, _, none = evaluate.noisy(flow, x, 3, 1, 3)
     assert none is None and np.array_equal(nats, again)
@@ -213,10 +198,8 @@ def test_fitted_codes_are_a_mixture_for_a_prior(small, x, monkeypatch):
 def digits(tmp_path_factory):
     """A folder with a small flow of 28 x 28 and some of MNIST."""
     folder, mnist = tmp_path_factory.mktemp("digits"), data.load()
-    model = {"dim": 784, "couplings": 2, "units": 8, "depth": 1}
-    encoder, _ = nice.build(**model, seed=0)
-    held = {**with_model(**model), "picture": [28, 28]}
-    checkpoint.save(str(folder / "w.safetensors"), checkpoint.named(encoder), held)
+    held = configuration((28, 28), dim=784, couplings=2, units=8, depth=1, seed=0)
+    save(folder / "w.safetensors", nice.build(**held["model"])[0], held)
     x, x_test = mnist.x_train[:600].reshape(-1, 28, 28), mnist.x_test[:300].reshape(-1, 28, 28)
     labels = {"y_train": mnist.y_train[:600], "y_test": mnist.y_test[:300]}
     np.savez(folder / "digits.npz", x_train=x, x_test=x_test, **labels)
@@ -246,8 +229,7 @@ def test_samples_are_measured(digits, monkeypatch, capsys):
 def test_samples_of_anything_but_digits_are_refused(digits, small, tmp_path, rng):
     with pytest.raises(UserError, match="--samples measures digits"):
         evaluate.evaluate(str(digits / "w.safetensors"), str(digits / "unlabelled.npz"), count=100)
-    encoder, _ = small()
-    checkpoint.save(str(tmp_path / "w.safetensors"), checkpoint.named(encoder), with_model())
+    save(tmp_path / "w.safetensors", small()[0])
     x = rng.integers(0, 256, (50, 3, 4)).astype("uint8")
     np.savez(tmp_path / "data.npz", x_train=x, y_train=np.arange(50) % 10)
     with pytest.raises(UserError, match="--samples measures digits"):

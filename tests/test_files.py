@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from support import files
-from support.cli import UserError
+from support.errors import UserError
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def test_a_broken_pipe_is_not_taken_for_a_full_disk(old):
 
 
 def test_a_training_removes_what_is_left_and_spares_what_is_being_written(old):
-    left = old.parent / f".file.bin.left{files.TEMPORARY}"
+    left = old.parent / f".weights.left{files.TEMPORARY}"
     left.write_bytes(b"half")
     with files.atomic(str(old)) as temporary:
-        with files.locked(str(old.parent)):
+        with files.locked(str(old.parent), ["weights"]):
             assert not left.exists() and os.path.exists(temporary)
         open(temporary, "wb").write(b"new")
     assert old.read_bytes() == b"new"

@@ -17,18 +17,18 @@ BOTH = (HALF, HALF)
 LAYERS = {
     "Noise": (Noise, {"seed": 1}, WHOLE, WHOLE, 0, 1, 0),
     "Gaussian noise": (Noise, {"width": 0.1, "kind": "gaussian"}, WHOLE, WHOLE, 0, 1, 0),
-    "Shuffle": (Shuffle, {}, WHOLE, WHOLE, 0, 0, 0),
-    "random Shuffle": (Shuffle, {"mode": "random", "seed": 3}, WHOLE, WHOLE, 0, 0, 0),
-    "Split": (Split, {}, WHOLE, BOTH, 0, 0, 0),
-    "Concat": (Concat, {}, BOTH, WHOLE, 0, 0, 0),
-    "Couple": (Couple, {"units": 5, "depth": 2}, BOTH, BOTH, 6, 0, 0),
+    "Shuffle": (Shuffle, {}, WHOLE, (WHOLE, ()), 0, 0, 0),
+    "random Shuffle": (Shuffle, {"mode": "random", "seed": 3}, WHOLE, (WHOLE, ()), 0, 0, 0),
+    "Split": (Split, {}, WHOLE, (BOTH, ()), 0, 0, 0),
+    "Concat": (Concat, {}, BOTH, (WHOLE, ()), 0, 0, 0),
+    "Couple": (Couple, {"units": 5, "depth": 2}, BOTH, (BOTH, ()), 6, 0, 0),
     "the paper's Couple with dropout": (
         Couple,
         {"units": 5, "depth": 1, "output_activation": "linear", "convention": "paper",
          "dropout": 0.2},
-        BOTH, BOTH, 4, 1, 0,
+        BOTH, (BOTH, ()), 4, 1, 0,
     ),
-    "Scale": (Scale, {}, WHOLE, WHOLE, 1, 0, 1),
+    "Scale": (Scale, {}, WHOLE, (WHOLE, ()), 1, 0, 0),
 }  # fmt: skip
 
 
@@ -44,7 +44,21 @@ def test_keras_own_layer_test(case):
         expected_num_seed_generators=generators,
         expected_num_losses=losses,
         supports_masking=None,
+        run_training_check=layer is Noise,  # of the others a part, log_det, is no batch
     )
+
+
+def test_maps_are_parts_of_functional_models(x):
+    """Their log-determinants too, in training."""
+    y, total = given = keras.Input((DIM,)), 0.0
+    for layer in (Shuffle(), Split(), Couple(units=5, depth=1), Concat(), Scale()):
+        y, log_det = layer(y)
+        total = total + log_det
+    model = keras.Model(given[0], [y, y * 0 + total])
+    model.compile(Adam(1e-2), loss=[nice.gaussian, "mse"])
+    before = model.get_weights()
+    model.fit(x, [x, x], verbose=0)
+    assert all(not np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -58,13 +72,14 @@ def test_a_flow_trains_in_half_precision(policy, x):
         encoder.fit(x, x, batch_size=16, epochs=1, verbose=0)  # two steps
         assert keras.backend.standardize_dtype(encoder(x).dtype) == policy.removeprefix("mixed_")
         # 5.7 a dimension: in half precision their sum would be wrong by whole nats.
-        scale = encoder.flow[-1]
-        scale.log_scale.assign(np.linspace(5.0, 5.7, DIM)[None])
+        encoder.maps[-1].log_scale.assign(np.linspace(5.0, 5.7, DIM)[None])
         exact = np.linspace(5.0, 5.7, DIM, dtype="float64").sum()
+        z, log_det = encoder.map(x)
         loss = nice.gaussian(x, encoder(x))
-        for value in (encoder.log_determinant(), -scale.losses[-1]):
+        for value in (log_det, -encoder.losses[-1]):
             assert float(value) == pytest.approx(exact, rel=1e-6)
-        assert keras.backend.standardize_dtype(loss.dtype) == "float32"
+        for value in (loss, log_det, *(layer(z)[1] for layer in encoder.maps[::4])):
+            assert keras.backend.standardize_dtype(value.dtype) == "float32"
     finally:
         keras.config.set_dtype_policy(before)
     assert all(np.isfinite(w).all() and w.dtype == np.float32 for w in encoder.get_weights())

@@ -3,9 +3,14 @@
 import keras
 import numpy as np
 import pytest
-from conftest import DIM, jacobian, numpy
+from conftest import DIM, jacobian, log_det, numpy
 
 from layers import Concat, Couple, Noise, Scale, Shuffle, Split
+
+
+@keras.saving.register_keras_serializable("tests")
+def own_m(half):
+    return keras.layers.Dense(half)
 
 
 def couple(**choices):
@@ -39,29 +44,29 @@ ONE_TO_ONE = {
 @pytest.mark.parametrize("make", ONE_TO_ONE.values(), ids=ONE_TO_ONE)
 def test_round_trip_and_log_determinant(make, x):
     layer = make()
-    y = layer(x)
-    assert np.abs(numpy(layer(y, inverse=True)) - x).max() <= 1e-5
-    assert np.abs(numpy(layer(layer(x, inverse=True))) - x).max() <= 1e-5
+    y, stated = layer(x)
+    back, undone = layer(y, inverse=True)
+    assert np.abs(numpy(back) - x).max() <= 1e-5
+    assert np.abs(numpy(layer(layer(x, inverse=True)[0])[0]) - x).max() <= 1e-5
     assert not np.allclose(numpy(y), x)
-    _, log_determinant = np.linalg.slogdet(jacobian(layer, x[0]))
-    stated = numpy(layer.log_determinant()) if hasattr(layer, "log_determinant") else 0.0
-    assert log_determinant == pytest.approx(float(stated), abs=1e-4)
+    assert log_det(lambda row: layer(row)[0], x[0]) == pytest.approx(float(stated), abs=1e-4)
+    assert float(undone) == -float(stated)
 
 
 def test_shuffle_reverses(x):
-    assert np.array_equal(numpy(Shuffle()(x)), x[:, ::-1])
+    assert np.array_equal(numpy(Shuffle()(x)[0]), x[:, ::-1])
 
 
 def test_shuffle_keeps_its_random_permutation_in_its_configuration(x):
     layer = Shuffle("random", seed=3)
-    y = numpy(layer(x))
+    y = numpy(layer(x)[0])
     permutation = layer.get_config()["permutation"]
     assert sorted(permutation) == list(range(DIM)) and permutation != list(range(DIM))
     assert np.array_equal(y, x[:, permutation])
-    assert not np.array_equal(y, numpy(Shuffle("random", seed=4)(x)))
+    assert not np.array_equal(y, numpy(Shuffle("random", seed=4)(x)[0]))
     # The permutation, not the seed, is what counts once it is drawn.
     other = Shuffle.from_config({**layer.get_config(), "seed": 99})
-    assert np.array_equal(numpy(other(x)), y)
+    assert np.array_equal(numpy(other(x)[0]), y)
 
 
 @pytest.mark.parametrize("bad", [{"mode": "sideways"}, {"permutation": [0, 0, 1]}])
@@ -71,11 +76,11 @@ def test_shuffle_refuses(bad):
 
 
 def test_split_interleaves_and_concat_undoes_it(x):
-    x1, x2 = Split()(x)
+    (x1, x2), _ = Split()(x)
     assert np.array_equal(numpy(x1), x[:, 0::2]) and np.array_equal(numpy(x2), x[:, 1::2])
-    for whole in (Concat()((x1, x2)), Split()((x1, x2), inverse=True)):
+    for whole, _ in (Concat()((x1, x2)), Split()((x1, x2), inverse=True)):
         assert np.array_equal(numpy(whole), x)
-    y1, y2 = Concat()(x, inverse=True)
+    (y1, y2), _ = Concat()(x, inverse=True)
     assert np.array_equal(numpy(y1), x[:, 0::2]) and np.array_equal(numpy(y2), x[:, 1::2])
 
 
@@ -90,26 +95,27 @@ def test_an_odd_number_of_dimensions_is_refused(call, x):
 def test_couple_round_trip_and_unit_determinant(convention, activation, x):
     layer = couple(convention=convention, output_activation=activation)
     split = Split()
-    y = layer(halves(x))
+    y, stated = layer(halves(x))
     assert not np.allclose(numpy(y[1]), x[:, 1::2])
-    back = layer(y, inverse=True)
-    assert np.abs(numpy(split(back, inverse=True)) - x).max() <= 1e-5
+    back, undone = layer(y, inverse=True)
+    assert np.abs(numpy(split(back, inverse=True)[0]) - x).max() <= 1e-5
 
     def function(row):
-        return split(layer(split(row)), inverse=True)
+        return split(layer(split(row)[0])[0], inverse=True)[0]
 
     sign, log_determinant = np.linalg.slogdet(jacobian(function, x[0]))
     assert sign == 1 and log_determinant == pytest.approx(0, abs=1e-4)
+    assert float(stated) == float(undone) == 0  # (8)
 
 
 def test_formula_9_encodes_and_formula_7_decodes(x):
     layer = couple()
     m = numpy(layer.m(x[:, 0::2]))
     assert (m >= 0).all() and (m > 0).any()  # m ends in relu
-    h1, h2 = layer(halves(x))
+    (h1, h2), _ = layer(halves(x))
     assert np.array_equal(numpy(h1), x[:, 0::2])
     assert np.allclose(numpy(h2), x[:, 1::2] - m, atol=1e-6)  # (9)
-    h1, h2 = layer(halves(x), inverse=True)
+    (h1, h2), _ = layer(halves(x), inverse=True)
     assert np.array_equal(numpy(h1), x[:, 0::2])
     assert np.allclose(numpy(h2), x[:, 1::2] + m, atol=1e-6)  # (7)
 
@@ -118,8 +124,8 @@ def test_the_papers_convention_is_the_other_way_round(x):
     layer = couple(convention="paper", output_activation="linear")
     m = numpy(layer.m(x[:, 0::2]))
     assert (m < 0).any()  # linear output
-    assert np.allclose(numpy(layer(halves(x))[1]), x[:, 1::2] + m, atol=1e-6)
-    assert np.allclose(numpy(layer(halves(x), inverse=True)[1]), x[:, 1::2] - m, atol=1e-6)
+    assert np.allclose(numpy(layer(halves(x))[0][1]), x[:, 1::2] + m, atol=1e-6)
+    assert np.allclose(numpy(layer(halves(x), inverse=True)[0][1]), x[:, 1::2] - m, atol=1e-6)
 
 
 def test_couple_network_has_the_width_and_depth_asked_for():
@@ -129,24 +135,22 @@ def test_couple_network_has_the_width_and_depth_asked_for():
 
 def test_couple_dropout_acts_in_training_only(x):
     layer = couple(dropout=0.5)
-    first, again = (numpy(layer(halves(x))[1]) for _ in range(2))
+    first, again = (numpy(layer(halves(x))[0][1]) for _ in range(2))
     assert np.array_equal(first, again)
-    assert not np.allclose(first, numpy(layer(halves(x), training=True)[1]))
+    assert not np.allclose(first, numpy(layer(halves(x), training=True)[0][1]))
 
 
 @pytest.mark.parametrize("bad", [{"convention": "neither"}, {"units": 0}, {"depth": -1}])
-def test_couple_refuses(bad):
+def test_couple_refuses(bad, x):
     with pytest.raises(ValueError, match="Received"):
-        Couple(**bad)
+        Couple(**bad)(halves(x))
 
 
-def test_scale_adds_its_log_determinant_to_the_loss_when_encoding_only(x):
-    layer = scale()
-    layer(x, inverse=True)
-    assert layer.losses == []
-    layer(x)
-    (loss,) = layer.losses
-    assert float(loss) == pytest.approx(-float(np.linspace(-1, 5.2, DIM).sum()), rel=1e-5)
+def test_scale_multiplies_by_s(x):
+    y, stated = scale()(x)
+    log_scale = np.linspace(-1, 5.2, DIM)
+    assert np.allclose(numpy(y), x * np.exp(log_scale), rtol=1e-5)  # (14)
+    assert float(stated) == pytest.approx(log_scale.sum(), rel=1e-6)
 
 
 def test_noise_is_uniform_within_its_bounds_and_in_training_only(x):
@@ -185,7 +189,8 @@ def test_noise_refuses(bad):
         Shuffle("random", seed=8),
         Split(),
         Concat(),
-        Couple(7, 3, "linear", "paper", 0.2),
+        Couple(None, "paper", 7, 3, "linear", 0.2),
+        Couple(own_m),
         Scale(),
     ],
     ids=lambda layer: layer.__class__.__name__,

@@ -147,7 +147,7 @@ def test_it_calls_the_project_and_defines_no_layer(saved):
         "nice.build(",
         "nice.Flow(",
         "nice.gaussian",
-        "Trained.load(",
+        "nice.load(",
     ):
         assert name in source, name
 

@@ -19,7 +19,6 @@ from conftest import ROOT, SMALL, randomize
 from scipy.ndimage import center_of_mass
 
 import nice
-import trained
 from support import checkpoint, data, options, quality
 
 CHROMIUM = shutil.which("chromium")
@@ -107,7 +106,7 @@ def visit(browser, address):
 
 @pytest.fixture(scope="module")
 def flow():
-    return trained.Trained.load(SHIPPED)
+    return nice.load(SHIPPED)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +123,7 @@ def weights(path, prior="gaussian", levels=255, picture=(3, 4), codes=None, **ch
     configuration = {"model": model, "prior": prior, "levels": levels, "picture": picture}
     checkpoint.save(path, {**checkpoint.named(encoder), **(codes or {})}, configuration)
     with open(path, "rb") as file:
-        return file.read(), trained.Trained(encoder, decoder, configuration)
+        return file.read(), nice.Trained(encoder, decoder, configuration)
 
 
 def loaded(page, content):

@@ -5,7 +5,7 @@ import pytest
 from scipy import linalg
 
 from support import checkpoint, data, options, quality
-from support.cli import UserError
+from support.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_only_digits_are_digits(mnist):
     assert quality.are_digits(mnist)
     assert not quality.are_digits(mnist._replace(y_test=None))
     assert not quality.are_digits(mnist._replace(x_test=None, y_test=None))
-    assert not quality.are_digits(mnist._replace(picture=(14, 56)))
+    assert not quality.are_digits(mnist._replace(shape=(14, 56)))
     assert not quality.are_digits(mnist._replace(y_test=np.roll(mnist.y_test, 1)))
 
 

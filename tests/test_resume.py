@@ -6,33 +6,14 @@ import signal
 import keras
 import numpy as np
 import pytest
-import soak
-from conftest import TINY, history, numpy, run
-from test_scripts import in_process
+import soak_mutations
+from conftest import TINY, history, in_process, numpy, result, run
 
 import nice
 from support import checkpoint, files, options, resuming
-from support.cli import Stopped, UserError
-
-
-class Killed(BaseException):
-    pass
-
-
-def kill_after(epochs, monkeypatch):
-    """Die once the state of so many epochs is on the disk."""
-    write = resuming.Keeper._write_state
-
-    def dying(self, *arguments, **options):
-        write(self, *arguments, **options)
-        if len(self.history) == epochs:
-            raise Killed
-
-    monkeypatch.setattr(resuming.Keeper, "_write_state", dying)
-
+from support.errors import Stopped, UserError
 
 FLAGS = {
-    "noise": [],
     "dropout": ["--dropout", "0.2"],
     "constant rate": ["--recipe", "article"],
     "the paper's": ["--recipe", "paper", "--shuffle", "random"],
@@ -40,52 +21,50 @@ FLAGS = {
 
 
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
-def test_resuming_repeats_every_bit(npz, tmp_path, monkeypatch, flags):
+def test_resuming_repeats_every_bit(npz, tmp_path, killed, flags):
     if keras.backend.backend() == "torch" and "--dropout" in flags:
         pytest.skip("PyTorch's dropout draws from a generator that Keras does not keep")
     flags = [*flags, "--epochs", "4"]
     run(npz, tmp_path / "whole", *flags)
     for epochs in (1, 3):
-        with monkeypatch.context() as patch, pytest.raises(Killed):
-            kill_after(epochs, patch)
-            run(npz, tmp_path / "killed", *flags, "--resume")
+        killed(npz, tmp_path / "killed", *flags, "--resume", epochs=epochs)
     run(npz, tmp_path / "killed", *flags, "--resume")
-    assert soak.result(tmp_path / "killed") == soak.result(tmp_path / "whole")
+    assert result(tmp_path / "killed") == result(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("step", [1, 3, 7])
-def test_a_signal_amid_a_step_lets_it_end(npz, tmp_path, monkeypatch, step):
+def test_a_signal_amid_a_step_lets_it_end(npz, tmp_path, monkeypatch):
     """Where JAX has given the weights away, and their successors are not in place yet."""
-    make, steps = nice.Flow.make_train_function, []
-
-    def interrupted(model, force=False):
-        make(model, force)
-        function = model.train_function
-
-        def train_function(*given):
-            done = function(*given)
-            steps.append(done)
-            if len(steps) == step:
-                signal.raise_signal(signal.SIGTERM)
-            return done
-
-        model.train_function = train_function
-
+    make = nice.Flow.make_train_function
     run(npz, tmp_path / "whole")
-    with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
-        patch.setattr(nice.Flow, "make_train_function", interrupted)
-        run(npz, tmp_path / "stopped")
-    said, code = stopped.value.args
-    assert code == 128 + signal.SIGTERM and len(steps) == step  # an epoch has five
-    assert ("1 complete epochs" if step > 5 else "no epoch was complete") in said
-    run(npz, tmp_path / "stopped", "--resume")
-    assert soak.result(tmp_path / "stopped") == soak.result(tmp_path / "whole")
+    for last in (1, 7):  # an epoch has five steps
+        steps = []
+
+        def interrupted(model, force=False, last=last, steps=steps):
+            make(model, force)
+            function = model.train_function
+
+            def train_function(*given):
+                done = function(*given)
+                steps.append(done)
+                if len(steps) == last:
+                    signal.raise_signal(signal.SIGTERM)
+                return done
+
+            model.train_function = train_function
+
+        output = tmp_path / str(last)
+        with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
+            patch.setattr(nice.Flow, "make_train_function", interrupted)
+            run(npz, output)
+        said, code = stopped.value.args
+        assert code == 128 + signal.SIGTERM and len(steps) == last
+        assert ("1 complete epochs" if last > 5 else "no epoch was complete") in said
+        run(npz, output, "--resume")
+        assert result(output) == result(tmp_path / "whole")
 
 
-def test_a_run_killed_before_its_pictures_still_gets_them(npz, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_after(2, patch)
-        run(npz, tmp_path)
+def test_a_run_killed_before_its_pictures_still_gets_them(npz, tmp_path, killed):
+    killed(npz, tmp_path, epochs=2)
     assert not (tmp_path / "samples.png").exists()
     run(npz, tmp_path, "--resume")
     assert (tmp_path / "samples.png").exists()
@@ -94,50 +73,36 @@ def test_a_run_killed_before_its_pictures_still_gets_them(npz, tmp_path, monkeyp
 def test_resume_says_what_it_does(npz, tmp_path, capsys):
     run(npz, tmp_path, "--resume")
     assert "nothing to resume" in capsys.readouterr().out
-    before = soak.result(tmp_path), os.stat(tmp_path / resuming.STATE).st_mtime_ns
+    before = result(tmp_path), os.stat(tmp_path / resuming.STATE).st_mtime_ns
     run(npz, tmp_path, "--resume")
     assert "finished" in capsys.readouterr().out
-    assert (soak.result(tmp_path), os.stat(tmp_path / resuming.STATE).st_mtime_ns) == before
+    assert (result(tmp_path), os.stat(tmp_path / resuming.STATE).st_mtime_ns) == before
 
 
-def test_an_unfinished_run_is_not_replaced_without_a_word(npz, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_after(1, patch)
-        run(npz, tmp_path)
-    run(npz, tmp_path)
+def test_an_unfinished_run_is_not_replaced_without_a_word(npz, tmp_path, killed, capsys):
+    killed(npz, tmp_path)
+    killed(npz, tmp_path)
     assert "an unfinished run" in capsys.readouterr().out
-    run(npz, tmp_path)
-    assert "an unfinished run" not in capsys.readouterr().out
 
 
-def test_a_finished_run_is_kept_beside_the_next(npz, tmp_path, monkeypatch, capsys):
+def test_a_finished_run_is_kept_beside_the_next(npz, tmp_path, killed, capsys):
     run(npz, tmp_path, "--epochs", "3")
     good = (tmp_path / options.TRAINED).read_bytes()
     capsys.readouterr()
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_after(1, patch)
-        run(npz, tmp_path, "--noise", "0.5", "--epochs", "2")
+    killed(npz, tmp_path, "--noise", "0.5", "--epochs", "2")
     said = capsys.readouterr().out
-    assert "of a finished run" in said and resuming.PREVIOUS in said
+    assert "of a finished run" in said and resuming.PREVIOUS in said and "unfinished" not in said
     assert (tmp_path / resuming.PREVIOUS).read_bytes() == good
     run(npz, tmp_path, "--noise", "0.5", "--epochs", "2", "--resume")
     assert (tmp_path / resuming.PREVIOUS).read_bytes() == good
     assert (tmp_path / options.TRAINED).read_bytes() != good
 
 
-def test_a_run_killed_in_its_first_epoch_does_not_pass_for_the_one_before(
-    npz, tmp_path, monkeypatch
-):
+def test_a_run_killed_in_its_first_epoch_does_not_pass_for_the_one_before(npz, tmp_path, killed):
     run(npz, tmp_path)
     good = (tmp_path / options.TRAINED).read_bytes()
-
-    def die(*_, **__):
-        raise Killed
-
     for seed in ("1", "2"):  # killed between the weights and the state of epoch 1
-        with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(resuming.Keeper, "_write_state", die)
-            run(npz, tmp_path, "--seed", seed)
+        killed(npz, tmp_path, "--seed", seed, epochs=0)
         assert (tmp_path / options.TRAINED).read_bytes() != good
         assert (tmp_path / resuming.PREVIOUS).read_bytes() == good
 
@@ -152,10 +117,8 @@ OTHER = {
 }
 
 
-def test_other_settings_are_refused_by_name(npz, tmp_path, monkeypatch, rng):
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_after(1, patch)
-        run(npz, tmp_path)
+def test_other_settings_are_refused_by_name(npz, tmp_path, killed, rng):
+    killed(npz, tmp_path)
     before = (tmp_path / resuming.STATE).read_bytes()
     for name, flags in OTHER.items():
         with pytest.raises(UserError, match=f"with {name} "):
@@ -173,10 +136,8 @@ def test_other_settings_are_refused_by_name(npz, tmp_path, monkeypatch, rng):
     assert (tmp_path / resuming.STATE).read_bytes() == before
 
 
-def test_a_damaged_state_is_refused_and_the_model_untouched(npz, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_after(1, patch)
-        run(npz, tmp_path)
+def test_a_damaged_state_is_refused_and_the_model_untouched(npz, tmp_path, killed):
+    killed(npz, tmp_path)
     path = str(tmp_path / resuming.STATE)
     configuration, arrays = checkpoint.read(path)
     damage = [
@@ -201,7 +162,7 @@ def diverge_in(epoch, monkeypatch):
     def diverging(self, number, logs=None):
         begin(self, number, logs)
         if number + 1 == epoch:
-            log_scale = self.model.flow[-1].log_scale
+            log_scale = self.model.maps[-1].log_scale
             log_scale.assign(np.full(log_scale.shape, 1e4))
 
     monkeypatch.setattr(resuming.Keeper, "on_epoch_begin", diverging)
@@ -259,10 +220,10 @@ def test_assigning_is_all_or_nothing(small, x):
     assert all(map(np.array_equal, before, [numpy(v) for v in encoder.weights]))
 
 
-@pytest.mark.parametrize("name", soak.TARGETS)
+@pytest.mark.parametrize("name", soak_mutations.TARGETS)
 def test_mutated_files_load_or_are_refused(name, tmp_path):
-    target = soak.TARGETS[name](str(tmp_path))
-    assert soak.try_one(target, target.content) == "loaded"
+    target = soak_mutations.TARGETS[name](str(tmp_path))
+    assert soak_mutations.try_one(target, target.content) == "loaded"
     for index in range(60):
-        outcome = soak.try_one(target, soak.mutation(name, target, index))
+        outcome = soak_mutations.try_one(target, soak_mutations.mutation(name, target, index))
         assert outcome in ("loaded", "refused"), (index, outcome)

@@ -1,8 +1,6 @@
 """The scripts as users run them: subprocesses, tiny settings, wrong arguments."""
 
-import contextlib
-import importlib
-import io
+import argparse
 import json
 import os
 import subprocess
@@ -11,22 +9,11 @@ import sys
 import imageio.v3 as imageio
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, in_process, script
 
-from support import cli, options
+import explore
 
 TINY = "--units 8 --depth 1 --couplings 2 --epochs 1 --batch-size 8".split()
-
-
-def script(name, *arguments, cwd=None, **environment):
-    return subprocess.run(
-        [sys.executable, os.path.join(ROOT, name), *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -150,23 +137,9 @@ def test_a_closed_pipe_is_no_failed_file(trained):
 
 
 def test_inpaint_names_the_weights_it_takes(capsys):
-    args = importlib.import_module("argparse").Namespace(weights=None, seed=0)
-    import explore
-
-    assert explore.Job(args).paper.configuration["prior"] == "logistic"
+    args = argparse.Namespace(weights=None, seed=0)
+    assert explore.Job(args).trained(explore.PAPER).configuration["prior"] == "logistic"
     assert capsys.readouterr().out == f"weights: {explore.PAPER}\n"
-
-
-def in_process(name, *arguments):
-    """The same as `script`, without loading Keras again: (exit code, stderr)."""
-    module = importlib.import_module(name.removesuffix(".py"))
-    stderr = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(stderr):
-        patch.setattr(sys, "argv", [name, *arguments])
-        with pytest.raises(SystemExit) as end:
-            main = module.train if name == "nice.py" else module.main
-            cli.run(lambda: main(getattr(module, "parse", options.training)()))
-    return end.value.code, stderr.getvalue()
 
 
 def test_every_bad_input_is_one_clear_line_and_exit_code_2(trained, tmp_path, monkeypatch):

@@ -2,36 +2,35 @@
 
 import os
 
+import keras
 import numpy as np
 import pytest
-from conftest import history, numpy, run
+from conftest import RESULT, history, numpy, run
 
 import nice
-from support import data, options, resuming
-from support.cli import UserError
-from support.optimizer import adam, learning_rate, scale_pace
+import training
+from support import data, files, options, resuming
+from support.errors import UserError
 
 
 def test_training_leaves_weights_history_and_pictures(npz, tmp_path):
-    encoder, _, configuration = run(npz, tmp_path / "out")
-    assert sorted(os.listdir(tmp_path / "out")) == [
-        "history.csv", "loss.png", options.TRAINED, resuming.STATE, "samples.png", "training.gif"
-    ]  # fmt: skip
+    trained = run(npz, tmp_path / "out")
+    assert set(os.listdir(tmp_path / "out")) == {*RESULT, resuming.STATE, files.LOCK}
     rows = history(tmp_path / "out")
     assert [row["epoch"] for row in rows] == [1, 2]
     assert rows[1]["loss"] < rows[0]["loss"]
     # The weights are those of the best epoch, and say so.
     best = min(row["val_loss"] for row in rows)
-    assert configuration["best"]["val_loss"] == best and configuration["picture"] == [4, 4]
+    assert trained.configuration["best"]["val_loss"] == best and trained.shape == (4, 4)
     x = numpy(data.scale(data.load(npz).x_test))
-    encoder.compile(loss=nice.gaussian)
-    assert encoder.evaluate(x, x, verbose=0) == pytest.approx(best, rel=1e-4)
+    trained.encoder.compile(loss=nice.gaussian)
+    assert trained.encoder.evaluate(x, x, verbose=0) == pytest.approx(best, rel=1e-4)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(npz, tmp_path):
     flags = ["--shuffle", "random", "--dropout", "0.2"]
-    first, again = (run(npz, tmp_path / n, *flags)[0].get_weights() for n in "ab")
-    other = run(npz, tmp_path / "c", *flags, "--seed", "1")[0].get_weights()
+    first, again = (run(npz, tmp_path / n, *flags).encoder.get_weights() for n in "ab")
+    other = run(npz, tmp_path / "c", *flags, "--seed", "1").encoder.get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(first, again))
     assert not np.allclose(first[0], other[0])
     rows = [[r["val_loss"] for r in history(tmp_path / n)] for n in "ab"]
@@ -39,11 +38,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(npz, tmp_p
 
 
 def test_the_papers_recipe(npz, tmp_path):
-    encoder, _, configuration = run(npz, tmp_path / "out", "--recipe", "paper")
-    assert configuration["prior"] == "logistic" and configuration["levels"] == 256
-    assert encoder.noise.bounds == (0.0, 1 / 256)
-    coupling = encoder.flow[2]
-    assert (coupling.convention, coupling.output_activation) == ("paper", "linear")
+    trained = run(npz, tmp_path / "out", "--recipe", "paper")
+    assert trained.prior is nice.logistic and trained.levels == 256
+    assert trained.encoder.noise.bounds == (0.0, 1 / 256)
+    coupling = trained.encoder.maps[2]
+    assert coupling.convention == "paper" and not coupling.is_positive
 
 
 def test_recipes_set_defaults_and_flags_win():
@@ -65,45 +64,58 @@ def test_validation_pictures(npz):
         few.split("test")
 
 
-def test_cosine_falls_to_zero():
-    schedule = learning_rate(options.training([]), 100)
-    assert float(schedule(0)) == pytest.approx(1e-3)
-    assert float(schedule(50)) == pytest.approx(5e-4)
-    assert float(schedule(100)) == pytest.approx(0)
-
-
 STEPS = 469  # an epoch of 60,000 pictures
 
 
-def test_log_scale_can_travel_its_way_in_however_few_steps():
-    """The mean rate of log_scale, times the steps, is three times the way of 5.2."""
-    args = options.training([])
-    assert scale_pace(args, 20 * STEPS) == 10  # enough, and 2018's tenfold
-    paces = [scale_pace(args, epochs * STEPS) for epochs in (1, 2, 3, 6)]
-    ways = [5e-4 * pace * epochs * STEPS for pace, epochs in zip(paces, (1, 2, 3, 6))]
-    assert paces == sorted(paces, reverse=True) and min(paces) > 10
-    assert ways == pytest.approx([15.6] * 4)
-    constant = options.training(["--schedule", "constant"])  # whose mean rate is twice as large
-    assert scale_pace(constant, STEPS) == pytest.approx(paces[0] / 2)
+def travelled(steps, rate=1e-3, schedule="cosine"):
+    """What the rates of log_scale add up to in a run, whatever their schedule."""
+    adam = training.optimizer(steps, learning_rate=rate, schedule=schedule)
+    rates = []
+    for step in range(steps):
+        adam.iterations.assign(step)
+        rates.append(float(adam.learning_rate) * adam.scale_pace)
+    return sum(rates), max(rates)
 
 
-def test_log_scale_never_moves_by_more_than_a_tenth_a_step():
-    for rate in ("1e-4", "1e-3", "5e-3"):
-        pace = scale_pace(options.training(["--learning-rate", rate]), 1)
-        assert pace * float(rate) == pytest.approx(0.1)
-    assert scale_pace(options.training(["--learning-rate", "0.05"]), 1) == 10
+@pytest.fixture
+def linear(monkeypatch):
+    """A schedule of a reader's own: from a quarter up to the whole rate."""
+    kind = keras.optimizers.schedules.PolynomialDecay
+    monkeypatch.setitem(training.SCHEDULES, "linear", lambda r, steps: kind(r / 4, steps, r))
 
 
-def test_without_noise_log_scale_keeps_the_pace_of_all_weights():
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "linear"])
+def test_log_scale_can_travel_its_way_in_however_few_steps(linear, schedule):
+    """Its rates add up to three times the way of 5.2, and none exceeds a tenth."""
+    for rate in (1e-3, 3e-3):
+        way, _ = travelled(STEPS, rate, schedule)
+        assert way == pytest.approx(15.6, rel=0.01)
+    way, largest = travelled(20, 1e-3, schedule)  # no time for it
+    assert way < 2.1 and largest == pytest.approx(0.1, rel=0.1)
+    assert training.pace(1e-3, schedule, 100 * STEPS) == 10  # enough, and 2018's tenfold
+    assert training.pace(0.05, schedule, 1) == 10
+
+
+def test_a_pace_that_is_given_wins_and_without_noise_there_is_none():
     for steps in (1, STEPS, 20 * STEPS):
-        assert scale_pace(options.training(["--noise", "0"]), steps) == 1
-        assert scale_pace(options.training(["--noise", "0", "--scale-pace", "3"]), steps) == 3
+        assert training.optimizer(steps, scale_pace=2.5).scale_pace == 2.5
+        assert training.optimizer(steps, noise=False).scale_pace == 1
+        assert training.optimizer(steps, noise=False, scale_pace=3.0).scale_pace == 3
 
 
-def test_a_pace_that_is_given_wins():
-    for steps in (1, STEPS, 20 * STEPS):
-        args = options.training(["--scale-pace", "2.5"])
-        assert scale_pace(args, steps) == adam(args, steps).scale_pace == 2.5
-        assert adam(options.training([]), steps).scale_pace == scale_pace(
-            options.training([]), steps
-        )
+def test_the_three_lines_of_its_docstring_train(rng):
+    """A flow over pixels, without files, flags or folders."""
+    encoder, _ = nice.build(dim=12, couplings=2, units=8, depth=1)
+    pixels = rng.integers(0, 256, (70, 12)).astype("uint8")
+    encoder.compile(loss=nice.gaussian, optimizer=training.optimizer(steps=3 * 3))
+    training.fit(encoder, pixels, epochs=3, batch_size=30, verbose=0)
+    losses = encoder.history.history["loss"]
+    assert len(losses) == 3 and losses[-1] < losses[0]
+    assert int(encoder.optimizer.iterations) == 9
+
+
+def test_an_unknown_prior_or_schedule_is_refused_by_name(npz, tmp_path):
+    for name in ("prior", "schedule"):
+        with pytest.raises(UserError, match=f"--{name} must be one of .*, not uniform"):
+            run(npz, tmp_path / "out", f"--{name}", "uniform")
+    assert not (tmp_path / "out").exists()

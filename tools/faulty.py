@@ -17,7 +17,7 @@ from support import cli, files, options
 
 cli.load_keras()
 
-import nice
+import training
 
 
 class Halves(io.FileIO):
@@ -56,4 +56,4 @@ def plant(point, n):
 if __name__ == "__main__":
     plant(sys.argv[1], int(sys.argv[2]))
     sys.argv[:] = ["nice.py", *sys.argv[3:]]
-    cli.run(nice.train, options.training())
+    cli.run(training.main, options.training())

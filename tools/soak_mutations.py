@@ -1,10 +1,9 @@
-"""What takes too long for every test run: training killed again and again, files mutated.
+"""Files damaged again and again: what takes too long for every test run.
 
-    python tools/soak.py kills --count 200
-    python tools/soak.py mutations --count 20000
+    python tools/soak_mutations.py --count 20000
 
-Writes a summary to standard output, exit code 1 where anything failed. The same
-functions run a few times in `make test`.
+Each must load sound or be refused with one line, in seconds and without filling the memory. Exit
+code 1 where one is not. The same functions run a few times in `make test`.
 """
 
 import argparse
@@ -17,106 +16,24 @@ import json
 import math
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
-
-import numpy as np
-from safetensors.numpy import load_file
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
-# ---------------------------------------------------------------------- kills
+import numpy as np
+from conftest import DIM, SMALL, configuration, header, save
 
-FLAGS = "--units 16 --depth 2 --couplings 2 --epochs 6 --batch-size 8 --dropout 0.1".split()
-RESULT = ("nice.safetensors", "history.csv", "loss.png", "samples.png", "training.gif")
-CALLS = {"create": 20, "write": 40, "flush": 40, "rename": 20}  # of one whole run, about
+import codes
+import nice
+from support import data, resuming
+from support.errors import UserError
 
-
-def pictures(folder):
-    """A small data set in `folder`: the flags that name it."""
-    x = np.random.default_rng(0).integers(0, 256, (300, 4, 4)).astype("uint8")
-    path = os.path.join(folder, "data.npz")
-    np.savez(path, x_train=x[:250], x_test=x[250:])
-    return ["--data", path, *FLAGS]
-
-
-def start(script, *arguments):
-    command = [sys.executable, os.path.join(ROOT, script), *map(str, arguments)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
-    )
-
-
-def finish(flags):
-    """Run nice.py to its end: what it printed."""
-    process = start("nice.py", *flags)
-    printed = process.communicate(timeout=300)[0]
-    if process.returncode:
-        raise RuntimeError(f"exit code {process.returncode}: {printed}")
-    return printed
-
-
-def kill(flags, rng):
-    """Run nice.py and kill it at a random moment: (where, whether it was alive until then)."""
-    if rng.random() < 0.5:
-        point = str(rng.choice(list(CALLS)))
-        n = int(rng.integers(1, CALLS[point] + 1))
-        process = start("tools/faulty.py", point, n, *flags)
-        process.communicate(timeout=300)
-        return point, process.returncode == -signal.SIGKILL
-    process = start("nice.py", *flags)
-    for line in process.stdout:  # imports are not worth killing
-        if "parameters" in line or "finished" in line:
-            break
-    time.sleep(rng.uniform(0, 4))
-    process.kill()
-    process.communicate()
-    return "any moment", process.returncode == -signal.SIGKILL
-
-
-def result(folder):
-    return {name: open(os.path.join(folder, name), "rb").read() for name in RESULT}
-
-
-def kills(count, seed=0, report=print):
-    """Kill and resume until `count` kills are done; every run must end as an unkilled one does.
-
-    Returns: `(Counter of places, runs, differing runs)`.
-    """
-    rng = np.random.default_rng(seed)
-    places, runs, differing = collections.Counter(), 0, 0
-    with tempfile.TemporaryDirectory() as folder:
-        flags = pictures(folder)
-        whole = os.path.join(folder, "whole")
-        finish([*flags, "--output", whole])
-        expected = result(whole)
-        while places.total() < count:
-            output = os.path.join(folder, "killed")
-            command = [*flags, "--output", output, "--resume"]
-            for _ in range(min(int(rng.integers(3, 6)), count - places.total())):
-                place, killed = kill(command, rng)
-                if killed:
-                    places[place] += 1
-                if os.path.exists(os.path.join(output, "nice.safetensors")):
-                    load_file(os.path.join(output, "nice.safetensors"))  # whole, always
-            finish(command)
-            left = set(os.listdir(output)) - {*RESULT, "nice.state.safetensors"}
-            runs += 1
-            if result(output) != expected or left:
-                differing += 1
-                report(f"run {runs} differs {left or ''}")
-            shutil.rmtree(output)
-            report(f"{places.total()} kills, {runs} runs, {differing} of them differ")
-    return places, runs, differing
-
-
-# ------------------------------------------------------------------ mutations
+# ------------------------------------------------------------------ what is damaged, and how
 
 
 def mutate_often(content, rng):
@@ -164,10 +81,10 @@ ODD = [None, True, -1, 0, 1, 2**31, 2**63, 10**400, 0.5, 1e308, math.nan, math.i
 
 def tamper(content, rng):
     """Damage a safetensors file as somebody would who writes its header anew."""
-    size = 8 + int.from_bytes(content[:8], "little")
-    header, data = json.loads(content[8:size]), bytearray(content[size:])
-    inner = json.loads(header["__metadata__"]["configuration"])
-    places = [(header, key) for key in header] + list(walk(header))
+    found, data = header(content)
+    data = bytearray(data)
+    inner = json.loads(found["__metadata__"]["configuration"])
+    places = [(found, key) for key in found] + list(walk(found))
     if rng.random() < 0.5:
         places = list(walk(inner))
 
@@ -190,18 +107,18 @@ def tamper(content, rng):
         shape = [[0], [1], [2, 0], []][rng.integers(4)]
         end = len(data) + 4 * (shape in ([1], []))
         tensor = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), end]}
-        header[str(rng.choice(["more", "codes/means", "frames"]))] = tensor
+        found[str(rng.choice(["more", "codes/means", "frames"]))] = tensor
         data += bytes(end - len(data))
     else:
         at = 4 * int(rng.integers(len(data) // 4))
         data[at : at + 4] = np.float32(rng.choice([np.nan, np.inf, 3e38])).tobytes()
-    metadata = header.get("__metadata__")
+    metadata = found.get("__metadata__")
     if isinstance(metadata, dict) and "configuration" in metadata:
         metadata["configuration"] = json.dumps(inner)
-    text = json.dumps(header)
+    text = json.dumps(found)
     if rng.random() < 0.1:  # a key twice, or lists in lists in lists
-        first = next(iter(header), "a")
-        again = rng.choice([json.dumps(header.get(first)), "[" * 2000 + "]" * 2000, "[" * 10**5])
+        first = next(iter(found), "a")
+        again = rng.choice([json.dumps(found.get(first)), "[" * 2000 + "]" * 2000, "[" * 10**5])
         text = "{" + f"{json.dumps(first)}:{again}," + text[1:]
     return len(text).to_bytes(8, "little") + text.encode() + data
 
@@ -214,105 +131,76 @@ def walk(tree):
             yield from walk(value)
 
 
-class Weights:
-    """A weights file, codes and all, through `nice.load_whole`."""
+class Target:
+    """A file to damage: its path, its content, and `load()`, which reads it and checks that."""
+
+    damage = staticmethod(mutate_often)
 
     def __init__(self, folder):
-        from conftest import SMALL
-        from test_checkpoint import CONFIGURATION
+        self.folder = folder
+        self.path = os.path.join(folder, self.name)
+        self.make()
+        with open(self.path, "rb") as file:
+            self.content = file.read()
 
-        import codes
-        import nice
-        from support import checkpoint
 
-        self.path = os.path.join(folder, "flow.safetensors")
-        self.load_file = nice.load_whole
-        encoder, _ = nice.build(**SMALL)
-        pixels = np.random.default_rng(0).integers(0, 256, (40, SMALL["dim"])).astype("uint8")
-        arrays = {
-            **checkpoint.named(encoder),
-            **codes.of_pictures(encoder, 255, pixels, None).arrays(),
-        }
-        checkpoint.save(self.path, arrays, CONFIGURATION)
-        self.content = open(self.path, "rb").read()
+class Weights(Target):
+    """A weights file, codes and all, through `nice.load`."""
+
+    name = "flow.safetensors"
+
+    def make(self):
+        trained = nice.Trained(*nice.build(**SMALL), configuration())
+        pixels = np.random.default_rng(0).integers(0, 256, (40, DIM)).astype("uint8")
+        save(self.path, trained.encoder, codes=codes.of_pictures(trained, pixels, None))
 
     def load(self):
-        encoder, _, _, fitted = self.load_file(self.path)
-        assert all(np.isfinite(w).all() for w in encoder.get_weights())
-        assert fitted is None or len(fitted.draw_labels(3, np.random.default_rng(0))) == 3
+        trained = nice.load(self.path)
+        assert all(np.isfinite(w).all() for w in trained.encoder.get_weights())
+        if trained.codes is not None:
+            assert len(trained.codes.sample_labels(3, np.random.default_rng(0))) == 3
 
 
-class State:
-    """A state file, through `Keeper._resume`: all of it, or nothing."""
+class State(Target):
+    """A state file, through `resuming.restore`: all of it, or nothing."""
 
-    def __init__(self, folder):
-        import nice
-        from support import options
+    name = resuming.STATE
+    settings = {"learning-rate": 1e-3}
 
-        flags = [*pictures(folder), "--output", folder, "--epochs", "1"]
-        self.args = options.training(flags)
-        self.model, self.keeper = None, None
-        original = nice.Keeper.finish
-        nice.Keeper.finish = lambda keeper: setattr(self, "keeper", keeper)
-        try:
-            nice.train(self.args)
-        finally:
-            nice.Keeper.finish = original
-        self.path, self.model = self.keeper.state, self.keeper.model
-        self.content = open(self.path, "rb").read()
+    def make(self):
+        self.model, _ = nice.build(**SMALL)
+        self.model.compile("adam", loss=nice.gaussian)
+        row = {"epoch": 1, "loss": 1.0, "val_loss": 1.0, "learning_rate": 1e-3}
+        arrays = {**resuming.variables(self.model), "frames": np.zeros((2, 4, 4), "uint8")}
+        resuming.write_state(self.path, arrays, self.settings, [row])
         self.before = self.values()
 
     def values(self):
-        from keras import ops
-
-        from support import resuming
-
-        return [ops.convert_to_numpy(v) for v in resuming._variables(self.model).values()]
+        return [np.array(v) for v in resuming.variables(self.model).values()]
 
     def load(self):
-        from support.cli import UserError
-
         try:
-            self.keeper._resume(self.model)
+            resuming.restore(self.model, self.path, self.settings)
         except UserError:
             assert all(map(np.array_equal, self.values(), self.before)), "a partial load"
             raise
-        from support import resuming
-
         assert all(np.isfinite(v).all() for v in self.values())
-        for v, value in zip(resuming._variables(self.model).values(), self.before):
+        for v, value in zip(resuming.variables(self.model).values(), self.before):
             v.assign(value)
 
 
-class WeightsHeader(Weights):
-    """The same, its header written anew."""
-
-    damage = staticmethod(tamper)
-
-
-class StateHeader(State):
-    """The same, its header written anew."""
-
-    damage = staticmethod(tamper)
-
-
-def check_data(path):
-    from support import data
-
-    found = data.load(path)
-    assert found.x_train.ndim == 2 and np.isfinite(found.x_train).all()
-
-
-class Npz:
+class Npz(Target):
     """An .npz file, through `data.load`."""
 
-    def __init__(self, folder):
-        pictures(folder)
-        self.path = os.path.join(folder, "data.npz")
-        self.content = open(self.path, "rb").read()
+    name = "data.npz"
+
+    def make(self):
+        self.x = np.random.default_rng(0).integers(0, 256, (250, 4, 4)).astype("uint8")
+        np.savez(self.path, x_train=self.x, x_test=self.x[:50])
 
     def load(self):
-        check_data(self.path)
+        found = data.load(self.path)
+        assert found.x_train.ndim == 2 and np.isfinite(found.x_train).all()
 
 
 class Npy(Npz):
@@ -324,24 +212,27 @@ class Npy(Npz):
             self.content = file.read("x_train.npy")
 
     def load(self):
-        content = open(self.path, "rb").read()
+        with open(self.path, "rb") as file:
+            content = file.read()
         with zipfile.ZipFile(self.path, "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr("x_train.npy", content)
-        check_data(self.path)
+        super().load()
 
 
-class Idx:
+class Idx(Target):
     """A folder of IDX files, one of them gzipped and mutated."""
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.path = os.path.join(folder, "train-images-idx3-ubyte.gz")
+    name = data.IDX[0] + ".gz"
+
+    def make(self):
         x = np.random.default_rng(0).integers(0, 256, (50, 4, 4)).astype("uint8")
         self.raw = b"\0\0\x08\x03" + np.array(x.shape, ">u4").tobytes() + x.tobytes()
-        self.content = gzip.compress(self.raw)
+        with open(self.path, "wb") as file:
+            file.write(gzip.compress(self.raw))
 
     def load(self):
-        check_data(self.folder)
+        found = data.load(self.folder)
+        assert found.x_train.ndim == 2 and found.x_train.dtype == "uint8"
 
 
 class Header(Idx):
@@ -356,10 +247,14 @@ class Header(Idx):
             content = gzip.compress(file.read())
         with open(self.path, "wb") as file:
             file.write(content)
-        check_data(self.folder)
+        super().load()
 
 
-KINDS = (Weights, WeightsHeader, State, StateHeader, Npz, Npy, Idx, Header)
+# ------------------------------------------------------------------ trying them
+
+ANEW = {"damage": staticmethod(tamper)}  # the same files, their headers written anew
+KINDS = (Weights, type("WeightsHeader", (Weights,), ANEW), State,
+         type("StateHeader", (State,), ANEW), Npz, Npy, Idx, Header)  # fmt: skip
 TARGETS = {kind.__name__: kind for kind in KINDS}
 SECONDS, MEMORY = 5, 2 * 2**30  # of computing; a busy machine may take longer
 HANG = 300  # seconds by the clock
@@ -367,7 +262,6 @@ HANG = 300  # seconds by the clock
 
 def try_one(target, content):
     """Load one mutated file: "loaded", "refused", or what went wrong."""
-    from support.cli import UserError
 
     def late(*_):
         raise TimeoutError  # caught below, but not as an Exception of the loader's
@@ -392,15 +286,11 @@ def try_one(target, content):
 def mutation(name, target, index):
     """The index-th mutated file of a kind: always the same one."""
     rng = np.random.default_rng([list(TARGETS).index(name), index])
-    return getattr(target, "damage", mutate_often)(target.content, rng)
+    return target.damage(target.content, rng)
 
 
 def mutations_of(name, first, last, journal):
     """Worker: try the mutations [first, last) of a kind, each noted in the journal."""
-    from support import cli
-
-    cli.load_keras()
-
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.redirect_stdout(io.StringIO()):
             target = TARGETS[name](folder)
@@ -442,21 +332,11 @@ def mutations(count, report=print):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["kills", "mutations"])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    begin = time.time()
-    print(f"{' '.join(sys.argv[1:])}, backend {os.environ.get('KERAS_BACKEND', 'tensorflow')}")
-    if args.what == "kills":
-        places, runs, failures = kills(args.count, args.seed)
-        print(f"{places.total()} kills {dict(places)} in {runs} runs: {failures} runs differ")
-    else:
-        outcomes = sum(mutations(args.count).values(), collections.Counter())
-        failures = outcomes.total() - outcomes["loaded"] - outcomes["refused"]
-        print(f"{outcomes.total()} files: {dict(outcomes)}: {failures} failures")
-    print(f"{time.time() - begin:.0f} s")
+    outcomes = sum(mutations(parser.parse_args().count).values(), collections.Counter())
+    failures = outcomes.total() - outcomes["loaded"] - outcomes["refused"]
+    print(f"{outcomes.total()} files: {dict(outcomes)}: {failures} failures")
     sys.exit(failures > 0)
 
 
