@@ -8,7 +8,7 @@ KEEP = JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(VENV)/jax JAX_PERSISTENT_CACHE_MIN_
 BESIDES = --ignore tests/test_scripts.py --ignore tests/test_crashes.py --ignore tests/test_notebook.py \
           --ignore tests/test_play.py --ignore tests/test_size.py
 
-.PHONY: train sample play notebook test test-torch lint soak clean
+.PHONY: train sample play notebook test test-torch gpu lint soak clean
 
 train: $(VENV)/.run  ## train on MNIST, 20 epochs, into weights/
 	$(RUN) nice.py
@@ -30,6 +30,9 @@ test: $(VENV)/.test  ## every test on TensorFlow, and on JAX those that could en
 test-torch: $(VENV)/.test  ## the same on PyTorch, which it installs
 	$(RUN) -m pip install --quiet "torch>=2.4,<3"
 	KERAS_BACKEND=torch $(RUN) -m pytest -q -n 2 $(BESIDES)
+
+gpu:  ## check and measure all on a GPU, with the JAX of this Python, into gpu.txt
+	$(PYTHON) tools/gpu.py --output gpu.txt
 
 lint: $(VENV)/.test  ## what the code should look like
 	$(RUN) -m ruff check .

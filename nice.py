@@ -32,7 +32,7 @@ import numpy as np
 from keras import ops
 
 from layers import Concat, Couple, Noise, Scale, Shuffle, Split, register
-from support import checkpoint, data, options
+from support import checkpoint, data, hardware, options
 from support.errors import UserError
 
 # --------------------------------------------------- the flow: (10), crossed as in (13)
@@ -341,7 +341,8 @@ def _in_batches(model, x, size=1000):
     """What a model makes of the rows of x, in NumPy: an array, or a list of them."""
     # On several devices predict_on_batch wants parts of equal size.
     run = model if keras.distribution.distribution() else model.predict_on_batch
-    parts = [run(x[start : start + size]) for start in range(0, len(x), size)]
+    with hardware.exact():
+        parts = [run(x[start : start + size]) for start in range(0, len(x), size)]
     if not isinstance(parts[0], list):
         return np.concatenate([ops.convert_to_numpy(part) for part in parts])
     return [np.concatenate([ops.convert_to_numpy(p) for p in of_one]) for of_one in zip(*parts)]

@@ -16,7 +16,7 @@ from keras import ops
 
 import codes
 import nice
-from support import checkpoint, data, devices, files, options, pictures, resuming
+from support import checkpoint, data, devices, files, hardware, options, pictures, resuming
 from support.batches import fit, steps
 from support.errors import UserError
 from support.optimizer import Adam
@@ -43,6 +43,8 @@ def train(source, output, choices, resume=False, distribute=False):
     for name, known in (("prior", nice.PRIORS), ("schedule", SCHEDULES)):
         if choices[name] not in known:
             raise UserError(f"--{name} must be one of {', '.join(known)}, not {choices[name]}.")
+    block = choices["steps_per_execution"] or (hardware.BLOCK if hardware.accelerator() else 1)
+    choices = {**choices, "steps_per_execution": block}
     keras.utils.set_random_seed(choices["seed"])
     on = devices.start(choices["batch_size"]) if distribute else devices.ONE
     with on.folder(output, resuming.STATE) as folder, files.locked(folder, resuming.FILES):
@@ -74,7 +76,7 @@ def train(source, output, choices, resume=False, distribute=False):
                 return
             print(
                 f"{encoder.count_params():,} parameters; {len(x):,} training pictures, "
-                f"{len(x_validation):,} for validation; {keras.backend.backend()}"
+                f"{len(x_validation):,} for validation; {hardware.describe()}"
             )
             if keeper.epoch < choices["epochs"]:  # else killed before its pictures were drawn
                 alone = on.processes == 1
@@ -82,7 +84,7 @@ def train(source, output, choices, resume=False, distribute=False):
                     fit(
                         encoder,
                         x,
-                        **options.pick(choices, ("epochs", "batch_size", "seed", "levels")),
+                        **options.pick(choices, FEEDING),
                         first_epoch=keeper.epoch,
                         on=on,
                         callbacks=[film, keeper, stop] if alone else [keeper],
@@ -113,6 +115,7 @@ SCHEDULES = {
     "cosine": lambda rate, steps: keras.optimizers.schedules.CosineDecay(rate, steps),  # to 0
     "constant": lambda rate, steps: rate,
 }
+FEEDING = ("epochs", "batch_size", "steps_per_execution", "seed", "levels")
 LEARNING = ("learning_rate", "schedule", "scale_pace", "epsilon", "weight_decay")
 TRAVEL, FASTEST = 3 * 5.2, 0.1
 

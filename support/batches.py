@@ -1,35 +1,87 @@
 """Training on batches whose order is a function of (seed, epoch) alone."""
 
+import contextlib
+
 import keras
 import numpy as np
 from keras import ops
 
 from support.data import scale
 from support.devices import ONE
+from support.errors import UserError
 
 
-def fit(encoder, pixels, *, epochs=20, batch_size=128, seed=0, levels=255, first_epoch=0,
-        on=ONE, validation=None, **options):  # fmt: skip
+def fit(encoder, pixels, *, epochs=20, batch_size=128, steps_per_execution=1, seed=0, levels=255,
+        first_epoch=0, on=ONE, validation=None, **options):  # fmt: skip
     """Train a compiled encoder on uint8 (N, D), an order of its own in every epoch.
 
     Args:
+        steps_per_execution: steps that the device does at a call of the host, a block. On a GPU
+            it would wait for the host between them. What they compute is the same.
         levels: what pixels are divided by, see `data.scale`.
         first_epoch: the epoch to begin with, counted from 0.
         on: see `devices`.
         validation: (M, D) float32, as the encoder takes them.
         options: further arguments of Keras's `fit`.
+
+    Raises: `UserError` for blocks on PyTorch or on several devices.
     """
+    if steps_per_execution > 1 and (on.count > 1 or keras.backend.backend() == "torch"):
+        raise UserError("--steps-per-execution needs TensorFlow or JAX, and a single device.")
     if validation is not None:
         options["validation_data"] = 2 * (on.share(validation),)
         options["validation_batch_size"] = -(-1000 // on.count) * on.count // on.processes
-    chosen = {"steps_per_epoch": steps(len(pixels), batch_size, on), **options}
-    encoder.fit(
-        batches(pixels, batch_size, seed, levels, first_epoch, on),
-        initial_epoch=first_epoch,
-        epochs=epochs,
-        shuffle=False,  # `batches` has shuffled
-        **chosen,
-    )
+    block = steps_per_execution * batch_size
+    chosen = {"steps_per_epoch": steps(len(pixels), block, on), **options}
+    with _in_blocks(encoder, batch_size) if steps_per_execution > 1 else contextlib.nullcontext():
+        encoder.fit(
+            batches(pixels, block, seed, levels, first_epoch, on),
+            initial_epoch=first_epoch,
+            epochs=epochs,
+            shuffle=False,  # `batches` has shuffled
+            **chosen,
+        )
+
+
+@contextlib.contextmanager
+def _in_blocks(encoder, batch_size):
+    """In here a step of `fit` is one for every `batch_size` pictures of a batch, the last shorter.
+
+    Keras's own steps_per_execution is a Python loop on JAX, up to 3.15: with 3.16 it is a scan,
+    too. On TensorFlow it runs on into the next epoch unless it divides the steps of one.
+    """
+    step = encoder.train_step
+
+    def scan(state, data):  # JAX
+        import jax
+
+        x = data[0]
+        whole = len(x) // batch_size * batch_size
+        if whole:
+            parts = ops.reshape(x[:whole], (-1, batch_size, x.shape[1]))  # (K B, D) -> (K, B, D)
+            state, logs = jax.lax.scan(lambda s, x: step(s, (x, x))[::-1], state, parts)
+            logs = {name: values[-1] for name, values in logs.items()}
+        if whole < len(x):
+            logs, state = step(state, (x[whole:], x[whole:]))
+        return logs, state
+
+    def loop(data):  # TensorFlow
+        import tensorflow as tf
+
+        x = data[0]
+
+        def body(start):
+            step(2 * (x[start : start + batch_size],))
+            return start + batch_size
+
+        tf.while_loop(lambda start: start < tf.shape(x)[0], body, [0])
+        return encoder.get_metrics_result()
+
+    encoder.train_step = scan if keras.backend.backend() == "jax" else loop
+    try:
+        yield
+    finally:
+        encoder.train_step = step
 
 
 def batches(pixels, batch_size, seed, levels=255, first_epoch=0, devices=ONE):

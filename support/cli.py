@@ -26,6 +26,7 @@ def load_keras():
     Raises: `UserError` where the backend asked for is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # not 75 % of a GPU at once
     stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
@@ -68,6 +69,16 @@ def reporting():
     except BrokenPipeError:  # a reader of our output, `head` say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(128 + signal.SIGPIPE)
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        _end("out of memory: lower --batch-size, --units, --rows or --limit, what there is", 2)
+
+
+def _is_out_of_memory(error):
+    """Each backend has an exception of its own for it."""
+    named = type(error).__name__ in ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError")
+    return named or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _end(message, code):

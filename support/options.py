@@ -106,6 +106,8 @@ SCALES = {
 SCHEDULE = {
     "epochs": Choice(Number(int, 1), 20, "passes over the training pictures"),
     "batch_size": Choice(Number(int, 1), 128, "pictures a step"),
+    "steps_per_execution": Choice(Number(int, 1, 10**6), None,
+        "steps that the device does at a call; if not given 1 on a CPU, 52 on a GPU"),
     "learning_rate": Choice(Number(float, above=0), 1e-3, "of Adam"),
     "schedule": Choice(str, "cosine", "of the learning rate: cosine, down to 0, or constant"),
     "scale_pace": Choice(Number(float, above=0), None,
