@@ -17,6 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from networks import dense
+
 register = keras.saving.register_keras_serializable(package="nice")
 
 
@@ -204,27 +206,6 @@ class Concat(Split):
         return super().call(x, inverse=not inverse)
 
 
-def dense(half, units=1000, depth=5, output_activation="relu", dropout=0.0, dtype=None, name="m"):
-    """The article's m: Dense `half` → `depth` × `units` relu → `half`.
-
-    Args:
-        half: D/2, what it takes and gives.
-        units: width of the hidden layers.
-        depth: number of hidden layers, each with relu.
-        output_activation: of the last layer, "relu" or "linear".
-        dropout: share of hidden units left out in training (after each layer).
-    """
-    if units < 1 or depth < 0:
-        raise ValueError(f"m needs units >= 1, depth >= 0. Received: {units=}, {depth=}")
-    layers = []
-    for i in range(1, depth + 1):
-        layers.append(keras.layers.Dense(units, "relu", name=f"dense_{i}", dtype=dtype))
-        if dropout:
-            layers.append(keras.layers.Dropout(dropout, name=f"dropout_{i}", dtype=dtype))
-    last = keras.layers.Dense(half, output_activation, name=f"dense_{depth + 1}", dtype=dtype)
-    return keras.Sequential([*layers, last], name=name)
-
-
 @register
 class Couple(Map):
     """Additive coupling: moves one half by a function of the other.
@@ -240,9 +221,9 @@ class Couple(Map):
 
     Args:
         m: function of D/2 that makes any Keras layer or model (B, D/2) -> (B, D/2). Default:
-            `dense`, the article's network.
+            `networks.dense`, the article's.
         convention: "article", (9) encodes; "paper", (7) encodes.
-        network: further arguments of the article's network, see `dense`.
+        units, depth, output_activation, dropout: of the article's network.
 
     Call arguments:
         x: the pair (B, D/2), (B, D/2).

@@ -32,6 +32,7 @@ import numpy as np
 from keras import ops
 
 from layers import Concat, Couple, Noise, Scale, Shuffle, Split, register
+from networks import of_couplings
 from support import checkpoint, data, hardware, options
 from support.errors import UserError
 
@@ -128,8 +129,9 @@ def _is_map(pair):
     return isinstance(pair, tuple) and len(pair) == 2 and len(getattr(pair[1], "shape", "no")) < 2
 
 
-def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negative",
-          seed=None, m=None, **coupling):  # fmt: skip
+def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negative", seed=None,
+          m=None, network="dense", shape=None, channels=32, kernel=3,
+          output_activation="relu", **coupling):  # fmt: skip
     """Build the encoder and the decoder over the same layers.
 
     (13): the halves cross between couplings, for reversing an even number of dimensions
@@ -145,15 +147,22 @@ def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negat
         noise_kind: "negative" (the article's), "positive" or "gaussian", see `layers.Noise`.
         seed: integer, of the noise and of random shuffles.
         m: function of D/2 that makes the network m of a coupling, any Keras layer or model
-            (B, D/2) -> (B, D/2); or a list of such functions, one a coupling. Default: the
-            article's.
-        coupling: convention, units, depth, output_activation, dropout: see `layers.Couple`.
+            (B, D/2) -> (B, D/2); or a list of such functions, one a coupling.
+        network, channels, kernel: what m is otherwise, see `networks`; "dense" is the article's.
+        shape: (height, width) of a picture, for convolutions. Default: a square.
+        output_activation: of m, "relu" or "linear".
+        coupling: convention, units, depth, dropout: see `layers.Couple`.
 
     Returns: `(encoder, decoder)`, two `keras.Model`s, (B, D) -> (B, D).
     """
+    if m is None:
+        square = 2 * (round(dim**0.5),)
+        m = of_couplings(network, couplings, shape or square, shuffle, channels, kernel,
+                         output_activation)  # fmt: skip
     networks = m if isinstance(m, (list, tuple)) else [m] * couplings
     if len(networks) != couplings:
         raise ValueError(f"One m a coupling, please. Received: {len(networks)} for {couplings}")
+    coupling["output_activation"] = output_activation
     maps = []
     for i, m in enumerate(networks, start=1):
         maps += [
@@ -364,13 +373,14 @@ def load(path, m=None):
     configuration, arrays = checkpoint.read(path)
     own = {name: a for name, a in arrays.items() if not name.startswith(codes.PREFIX)}
     model = options.check(configuration, PRIORS, path)
+    shape = configuration["picture"]
     if not isinstance(m, (list, tuple)):  # a small file must not ask for a million layers
         with checkpoint.unallocated():
-            one, _ = build(**{**model, "couplings": 1}, m=m)
+            one, _ = build(**{**model, "couplings": 1}, m=m, shape=shape)
         if model["couplings"] * len(one.weights) > 4 * len(own):
             raise UserError(f"{path} has far fewer arrays than its configuration asks for.")
     with checkpoint.unallocated() as allocate:
-        encoder, decoder = build(**model, m=m)
+        encoder, decoder = build(**model, m=m, shape=shape)
         checkpoint.check(checkpoint.named(encoder), own, path)
         allocate()
     checkpoint.assign(checkpoint.named(encoder), own, path)

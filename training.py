@@ -58,7 +58,10 @@ def train(source, output, choices, resume=False, distribute=False):
 
             # The flow, and what its file is to carry.
             configuration = options.configuration(choices, x.shape[1], found.shape)
-            encoder, decoder = nice.build(**configuration["model"])
+            try:
+                encoder, decoder = nice.build(**configuration["model"], shape=found.shape)
+            except ValueError as error:  # a convolution for pictures that it would tear apart
+                raise UserError(str(error)) from None
             if choices["validation_noise"] and encoder.noise:
                 validation = ops.convert_to_numpy(encoder.noise(validation, training=True))
 

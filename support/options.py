@@ -83,6 +83,10 @@ class Choice(NamedTuple):
 # for every file from before: that must be what such files were trained with.
 MODEL = {
     "couplings": Choice(Number(int, 1, 1000), 4, "number of couplings"),
+    "network": Choice(("dense", "conv", "both"), "dense",
+        "m: the article's, a convolution, or convolutions near the picture, dense near the code"),
+    "channels": Choice(Number(int, 1, 10**4), 32, "of a convolution's hidden layers"),
+    "kernel": Choice(Number(int, 1, 99), 3, "side of a convolution's kernels; odd"),
     "units": Choice(Number(int, 1, 10**6), 1000, "width of m's hidden layers"),
     "depth": Choice(Number(int, 0, 100), 5, "number of m's hidden layers"),
     "output_activation": Choice(("relu", "linear"), "relu", "of m"),
@@ -135,6 +139,24 @@ RECIPES = {
     "best": {},
     "deep": {"couplings": 32, "units": 160, "depth": 2},  # a quarter of the weights, below -2250
     "article": {"schedule": "constant", "scale_pace": 1.0, "epsilon": 1e-7, "weight_decay": 0.0},
+    "conv": {  # 15 thousand parameters
+        "couplings": 8,
+        "network": "conv",
+        "output_activation": "linear",
+        "learning_rate": 6e-3,
+        "scale_pace": 6.0,
+        "weight_decay": 0.0,
+        "validation_noise": True,
+    },
+    "quick": {
+        "couplings": 8,
+        "units": 64,
+        "depth": 1,
+        "shuffle": "random",
+        "epochs": 1,
+        "learning_rate": 4e-3,
+        "weight_decay": 0.2,
+    },
     "paper": {  # its model, data and selection; the schedule is ours, the paper's took 1500 epochs
         "prior": "logistic",
         "convention": "paper",
