@@ -2,7 +2,6 @@
 
 import zipfile
 
-import imageio.v3 as imageio
 import numpy as np
 
 from support.files import atomic, write
@@ -116,11 +115,15 @@ def loss_curve(history, best):
 
 def save(path, image):
     """Write an image as PNG, atomically."""
+    import imageio.v3 as imageio  # here and below: a quarter of a second that most need not wait
+
     write(path, imageio.imwrite("<bytes>", image, extension=".png"))
 
 
 def save_gif(path, frames, seconds=0.1):
     """Write images of one shape as a GIF that loops, `seconds` a frame, atomically."""
+    import imageio.v3 as imageio
+
     data = imageio.imwrite(
         "<bytes>", np.stack(frames), extension=".gif", duration=1000 * seconds, loop=0
     )

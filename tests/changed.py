@@ -22,6 +22,7 @@ import evaluate
 import nice
 import training
 from support import resuming
+from support.errors import UserError
 
 
 class Killed(BaseException):
@@ -65,6 +66,10 @@ exact = [log_likelihood(trained, row) for row in x[:3]]
 evaluated = evaluate.evaluate(whole, "data.npz", repeats=1, limit=3)["test"]
 trained.encoder.compile(loss=trained.prior)
 loss = trained.encoder.evaluate(x[:3], x[:3], verbose=0)
+try:  # a file from before the change
+    older = np.abs(nice.load("older.safetensors").encode(x[:1])).sum()
+except UserError as error:
+    older = str(error)
 constant = 64 * trained.prior.constant
 result = {
     "resumed alike": all(np.array_equal(a, b) for a, b in weights),
@@ -73,6 +78,7 @@ result = {
     "compiled": abs(loss + constant + np.mean(exact)),
     "round trip": float(np.abs(trained.decode(trained.encode(x)) - x).max()),
     "parameters": trained.encoder.count_params(),
+    "older file": older,
     "samples": list(trained.sample(4).shape),
 }
 print(json.dumps(result, default=float))
