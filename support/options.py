@@ -143,7 +143,8 @@ RECIPES = {
         "couplings": 8,
         "network": "conv",
         "output_activation": "linear",
-        "learning_rate": 6e-3,
+        "epochs": 4,
+        "learning_rate": 4e-3,  # at 6e-3 one seed of two lost its way in the second epoch
         "scale_pace": 6.0,
         "weight_decay": 0.0,
         "validation_noise": True,

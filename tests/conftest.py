@@ -57,7 +57,8 @@ def randomize(encoder, seed=0):
     """Give every weight, biases and log_scale included, a value that matters."""
     rng = np.random.default_rng(seed)
     for v in encoder.weights:
-        width = 0.5 if v.name == "log_scale" else v.shape[0] ** -0.5
+        inputs = np.prod(v.shape[:-1]) if len(v.shape) > 1 else v.shape[0]
+        width = 0.5 if v.name == "log_scale" else inputs**-0.5
         v.assign(width * rng.standard_normal(v.shape))
 
 
