@@ -47,7 +47,6 @@ function readAs(x) {
 
 const nameOf = (id) => plain(id).replace(/[:：]$/, "");
 
-/** Words under a canvas, and in its text alternative. */
 function caption(id, words) {
 	$(`${id}-read`).textContent = words;
 	$(id).ariaLabel = [nameOf(id), words].filter(Boolean).join(": ");

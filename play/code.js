@@ -2,10 +2,9 @@
 /* The card "Move the code": sliders, the picture, the way from z to x. */
 
 const SPAN = SPRITE.reach; // of the sliders of z
-const STAGES = 8; // shown at most
 const sprite = new Image(); // what the sliders show until the weights are there
 const seen = (x) => x.map((v) => v * flow.levels / 255);
-let base = {}; // the code before temperature and sliders
+let base = {}; // the code before T and sliders
 let order = []; // of the dimensions, the widest first
 
 const moves = () => new Map(state.moved.split(",").map((pair) => pair.split(":").map(Number)).filter(([i, by]) => i >= 0 && by));
@@ -65,9 +64,8 @@ function buildSliders(sliders) {
 	for (const [i] of sliders) showSliders(i, 0);
 }
 
-/** Sliders, stages and bars of new weights. */
 function buildCode() {
-	const { sigma, sign, width, height } = flow, n = flow.couplings.length, count = Math.min(STAGES - 1, n + 1);
+	const { sigma, sign, width, height } = flow, n = flow.couplings.length, count = Math.min(7, n + 1);
 	order = [...sigma.keys()].sort((i, j) => sigma[j] - sigma[i]);
 	buildSliders(order.slice(0, 6).map((i) => [i, sigma[i]]));
 	const chosen = Array.from({ length: count }, (_, k) => Math.round(n * (1 - k / (count - 1))));

@@ -11,13 +11,12 @@ const random = (n) => Math.floor(Math.random() * n);
 const anyDigit = () => `t${random(digits())}`;
 const scaled = (bytes) => Float32Array.from(bytes, (k) => k / (flow?.levels ?? 255));
 
-/** Of t<index>. */
 function testDigit(name) {
 	const size = data.height * data.width, at = (+name.slice(1) % digits() || 0) * size;
 	return data.pixels.subarray(at, at + size);
 }
 
-/** A file's bytes; throws "network", or "opened" where the page is a file. `progress(bytes)` on the way. */
+/** A file's bytes, `progress(bytes)` on the way; throws "network", or "opened" where the page is a file. */
 async function fetched(url, signal, progress) {
 	if (offline) throw "opened";
 	try {
@@ -31,7 +30,7 @@ async function fetched(url, signal, progress) {
 	}
 }
 
-/** Do what may fail for the sake of a file; say so, and let it be tried again. */
+/** Do what a file may make fail; say so, and let it be tried again. */
 async function attempt(name, work) {
 	try {
 		await work();
@@ -41,7 +40,6 @@ async function attempt(name, work) {
 	}
 }
 
-/** The test digits, their likelihoods and what reads them: 0.3 MB. */
 function loadSmall() {
 	attempt("digits.gz", async () => {
 		const bytes = new Uint8Array(await unpacked(await fetched("digits.gz"))), count = bytes.length / 785;
@@ -58,8 +56,6 @@ function loadSmall() {
 		refresh();
 	});
 }
-
-// --- beside the page
 
 let worker = null, asking = Promise.resolve();
 

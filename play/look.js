@@ -6,7 +6,7 @@ let nats = { known: [] }; // of test digits
 const unit = (bytes) => Float32Array.from(bytes, (k) => k / 255);
 let look = null; // what is looked at, in bytes
 let total = 0; // its log p
-let padHolds = ""; // the x of the state that is on the pad without having been drawn there
+let padHolds = ""; // the state's x that was put on the pad, not drawn there
 
 /** What the state's x names, in bytes. */
 const named = (x) => (x[0] === "t" && digits() ? testDigit(x) : x[0] === "d" && (flow?.dim ?? 784) === 784 ? readDrawing(x) : null);
@@ -85,7 +85,7 @@ function stroke(...ends) {
 	Object.assign(ink, { lineWidth: 22, lineCap: "round", strokeStyle: "#fff" });
 	ink.beginPath();
 	ink.moveTo(x0, y0);
-	ink.lineTo(x1 + 0.01, y1); // a point is a line too
+	ink.lineTo(x1 + 0.01, y1);
 	ink.stroke();
 	pad.classList.remove("blank");
 	padHolds = null;
@@ -99,7 +99,6 @@ function clear(x) {
 	set({ x, shift: 0, corner: 0 }, "look");
 }
 
-/** The address, with what to say about it. */
 async function share() {
 	history.replaceState(null, "", addressOf());
 	const { digit = "?" } = readAs(unit(look)) ?? {}, url = location.href;

@@ -43,7 +43,7 @@ const BUTTONS = {
 	pair: () => set({ a: random(digits()), b: random(digits()), t: 0.5 }, "between"),
 };
 
-/** Sliders and choices, and the card that they change; those of `resetPlane` begin its training anew. */
+/** Sliders and choices, and the card that they change; "" begins a training anew. */
 const CONTROLS = {
 	T: "code", shift: "look", spread: "ask", t: "between", dimension: "sigma", speed: "plane",
 	points: "", couplings: "", crossing: "", encodes: "", scaling: "",

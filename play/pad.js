@@ -61,7 +61,7 @@ function normalise(canvas, height, width) {
 	const [[left, right], [top, bottom]] = [0, 1].map((axis) => inked.reduce(
 		([low, high], p) => [Math.min(low, p[axis]), Math.max(high, p[axis])], [W, 0]));
 	const box = Math.round(Math.min(height, width) * 20 / 28), scale = box / (Math.max(right - left, bottom - top) + 1);
-	const small = new Float32Array(box * box); // the ink in its corner
+	const small = new Float32Array(box * box);
 	let mass = 0, mx = 0, my = 0;
 	for (const [x, y, k] of inked) {
 		const u = (x - left) * scale, v = (y - top) * scale;
@@ -86,9 +86,9 @@ const numberOf = (bits) => bits.reduce((n, bit) => 2 * n + bit, 0);
 
 /** Bytes of 28 × 28 in 16 greys as text. */
 function written(bytes) {
-	const inked = [...bytes.keys()].filter((i) => bytes[i]), rows = inked.map((i) => Math.floor(i / 28)), columns = inked.map((i) => i % 28);
-	if (!inked.length) return "";
-	const [left, right, top, bottom] = [Math.min(...columns), Math.max(...columns), Math.min(...rows), Math.max(...rows)];
+	const inked = [...bytes.keys()].filter((i) => bytes[i]), columns = inked.map((i) => i % 28), [top, bottom] = [inked[0], inked.pop()].map((i) => Math.floor(i / 28));
+	if (!columns.length) return "";
+	const [left, right] = [Math.min(...columns), Math.max(...columns)];
 	const bits = [left, top, right - left, bottom - top].flatMap((n) => bitsOf(n, 6));
 	for (let v = top; v <= bottom; v++)
 		for (let u = left; u <= right; u++) bits.push(...bitsOf(bytes[v * 28 + u] / 17, 4));

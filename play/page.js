@@ -27,7 +27,7 @@ const DEFAULTS = {
 	shift: 0,
 	corner: 0,
 	ask: 3,
-	draw: 1, // seed
+	draw: 1, // its seed
 	spread: 1.5,
 	a: 7, // test digits
 	b: 2,
@@ -50,7 +50,7 @@ function readState() {
 const addressOf = () => "#" + Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key])
 	.map((pair) => pair.join("=")).join("&");
 
-/** Change the state, draw the cards named, all unless any is, and keep the address. */
+/** Change the state, draw the cards named, or all, and keep the address. */
 function set(changes, ...cards) {
 	Object.assign(state, changes);
 	refresh(...cards);
@@ -59,7 +59,7 @@ function set(changes, ...cards) {
 
 const timers = {};
 
-/** Do something once nothing of its name has come up for a while. */
+/** Do something once nothing of its name has come for a while. */
 function later(name, work, after = 60) {
 	clearTimeout(timers[name]);
 	timers[name] = setTimeout(work, after);
@@ -98,7 +98,6 @@ function say(key, values = {}) {
 		.replace(/\$(.+?)\$/g, (_, formula) => math(formula));
 }
 
-/** The same as text. */
 const plain = (key, values) => say(key, values).replace(/<.*?>/g, "");
 
 const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
@@ -115,7 +114,6 @@ function showSlider(input, value, places = 2) {
 
 const press = (element, on) => element.setAttribute("aria-pressed", Boolean(on));
 
-/** Buttons that wait for the weights or for the test digits say so. */
 function enable() {
 	const there = { flow, digits: digits() };
 	for (const button of all("[data-needs]")) {

@@ -1,7 +1,7 @@
 "use strict";
 /* Pictures onto canvases. */
 
-/** Values onto a canvas, a pixel each; where `signed`, negative ones in blue. */
+/** Values onto a canvas; where `signed`, negative ones in blue. */
 function paint(canvas, values, width, signed) {
 	const picture = new ImageData(width, values.length / width);
 	values.forEach((v, i) => {

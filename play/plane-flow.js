@@ -103,14 +103,14 @@ class PlaneFlow {
 		}
 	}
 
-	/** From the gradient by m to the one by its input, and those by its weights. */
+	/** From the gradient by m to those by its input and its weights. */
 	backwardOfM({ w1, w2, w3, h1, h2, u, gradient }, dm) {
 		const dh1 = this.dh1 ??= new Float64Array(WIDTH);
 		let du = 0;
 		dh1.fill(0);
 		gradient.b3[0] += dm;
 		for (let j = 0; j < WIDTH; j++) {
-			if (h2[j] === 0) continue; // its relu was off
+			if (h2[j] === 0) continue;
 			const d = dm * w3[j];
 			gradient.w3[j] += dm * h2[j];
 			gradient.b2[j] += d;

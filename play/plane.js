@@ -66,9 +66,6 @@ function play(on) {
 	next();
 }
 
-// --- pictures
-
-/** Pens for a canvas of the plane. */
 function pensOf(canvas) {
 	const context = canvas.getContext("2d"), { width } = canvas;
 	const place = ([x, y]) => [(x / REACH + 1) * width / 2, (1 - y / REACH) * width / 2];
@@ -118,7 +115,6 @@ CARDS.plane = () => {
 	drawCurves();
 };
 
-/** The losses of this run and, grey, of those before it. */
 function drawCurves() {
 	const canvas = $("plane-curve"), context = canvas.getContext("2d"), { width, height } = canvas, { runs } = plane;
 	const losses = runs.flatMap((run) => run.losses), end = Math.max(500, ...runs.map((run) => last(run.steps)));
@@ -134,8 +130,6 @@ function drawCurves() {
 		if (steps.length > 1) context.fillText(minus(last(losses), 3), u + 8, v + 8);
 	}
 }
-
-// --- the pointer
 
 const matrix = (cells) => `<span class="matrix">${cells.map((v) => `<span>${v}</span>`).join("")}</span>`;
 
@@ -159,7 +153,6 @@ function pointAt(at, keys) {
 	refresh("plane");
 }
 
-/** Points along a stroke. */
 function sprinkle(x0, y0, x1, y1) {
 	const count = Math.ceil(Math.hypot(x1 - x0, y1 - y0) * 40) || 1;
 	for (let k = 1; k <= count; k++)

@@ -1,7 +1,7 @@
 "use strict";
 /* All σ: sorted, with the noise's floor, and at their pixels; a tap gives the dimension's slider. */
 
-/** The σ that the training's noise alone leaves to a pixel that never changes. */
+/** The σ that noise alone leaves to a pixel that never changes. */
 function floorOf({ model: { noise, noise_kind: kind, convention, output_activation: last }, prior }) {
 	if (!noise || kind === "gaussian") return noise ?? 0;
 	// a relu m is never negative: (9) subtracts it and centres positive noise only, (7) negative only
@@ -13,7 +13,7 @@ CARDS.sigma = () => {
 	if (!flow) return;
 	const { sigma, width, couplings: { length: n } } = flow, floor = floorOf(flow.configuration), rank = Math.min(state.dimension, order.length - 1);
 	const [low, high] = [Math.min(0.003, ...sigma) * 0.9, Math.max(1, ...sigma) * 1.1].map(Math.log), chosen = order[rank];
-	const heightOf = (v) => (Math.log(v) - low) / (high - low); // of a bar, and the brightness of a pixel
+	const heightOf = (v) => (Math.log(v) - low) / (high - low); // of a bar
 	const canvas = $("spectrum"), context = canvas.getContext("2d"), { height } = canvas, accent = colourOf("--accent");
 	context.clearRect(0, 0, canvas.width, height);
 	context.fillStyle = colourOf("--bar");
@@ -35,7 +35,6 @@ CARDS.sigma = () => {
 	showSliders(chosen, currentCode()[chosen]);
 };
 
-/** The dimension at a tap on the bars or on the map. */
 function choose({ target, clientX, clientY }) {
 	const box = target.getBoundingClientRect(), [u, v] = [(clientX - box.x) / box.width, (clientY - box.y) / box.height];
 	if (!flow) return;

@@ -53,15 +53,15 @@ function openWeights(buffer) {
 /** The model of a configuration; throws where nice.py could not have made it. */
 function checkedModel({ model, prior, levels, picture: [height, width] }) {
 	const { dim, couplings, depth, units, output_activation, convention, shuffle } = model;
-	const whole = (v, most) => Number.isInteger(v) && v >= 1 && v <= most;
-	if (!(whole(height, 1e4) && whole(width, 1e4) && height * width === dim && dim % 2 === 0 && (levels === 255 || levels === 256)
-		&& whole(couplings, 1000) && whole(depth + 1, 101) && whole(units, 1e6)
-		&& /^(relu|linear) (article|paper) (reverse|random) (gaussian|logistic)$/.test([output_activation, convention, shuffle, prior].join(" "))))
+	const whole = [[height, 1e4], [width, 1e4], [couplings, 1000], [depth + 1, 101], [units, 1e6]]
+		.every(([v, most]) => Number.isInteger(v) && v > 0 && v <= most);
+	if (!whole || height * width !== dim || dim % 2 || ![255, 256].includes(levels)
+		|| !/^(relu|linear) (article|paper) (reverse|random) (gaussian|logistic)$/.test([output_activation, convention, shuffle, prior].join(" ")))
 		throw Error("foreign");
 	return model;
 }
 
-/** What gzip has packed; anything else as it is, as where a server has unpacked it already. */
+/** What gzip has packed; anything else as it is, for a server may have unpacked it. */
 async function unpacked(buffer) {
 	const [a, b] = new Uint8Array(buffer.slice(0, 2));
 	if (a !== 0x1f || b !== 0x8b) return buffer;

@@ -17,7 +17,7 @@ function tell() {
 	$("again").hidden = !told?.again;
 }
 
-/** What went wrong with a file, any unless named, no longer holds. */
+/** What went wrong with a file, or any, no longer holds. */
 function settled(name) {
 	if (!name || told?.name === name) told = null;
 	tell();

@@ -5,7 +5,6 @@
 function workerMain() {
 	let train = null; // { pixels, labels, count, height, width }
 
-	/** The members of a zip, each a function that inflates it. */
 	function unzip(buffer) {
 		const view = new DataView(buffer), found = {};
 		let end = buffer.byteLength - 22;

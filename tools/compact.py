@@ -194,9 +194,7 @@ def main():
     sizes |= {name: os.path.getsize(path_of(name)) for name in LISTED}
     sliders = [[int(i), round(float(flow.sigma()[i]), 4)] for i in dimensions]
     content = f"""\
-"use strict";
-/* Written by tools/compact.py: files and their bytes, in the order of likelihoods.bin; the sprite. */
-
+/* Written by tools/compact.py. */
 const SHIPPED = {json.dumps(sizes)};
 const SPRITE = {{ reach: {REACH}, frames: {FRAMES}, sliders: {json.dumps(sliders)} }}; // dimension, σ
 """
