@@ -3,7 +3,7 @@
 
 let flow = null;
 let data = null; // test digits; `known` where likelihoods are shipped
-let shippedNats = null; // log p of 1,000 test digits, a row a model of SHIPPED
+let shippedNats = null; // their log p, a row a model of SHIPPED
 let trained = false; // whether the worker has the training digits
 
 const digits = () => (data && (!flow || (data.height === flow.height && data.width === flow.width)) ? data.count : 0);

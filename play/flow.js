@@ -43,7 +43,7 @@ class Flow {
 		this.gaussian = configuration.prior === "gaussian";
 		this.sign = model.convention === "paper" ? 1 : -1; // (7) or (9) is the encoder's direction
 		this.couplings = [];
-		this.places = [count(dim)]; // the pixel that each dimension comes from
+		this.places = [count(dim)]; // each dimension's pixel
 		this.parameters = dim;
 		for (let c = 1; c <= model.couplings; c++) {
 			const { layers, outputs } = this.network(file, model, `encoder/coupling_${c}/`);

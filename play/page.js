@@ -17,7 +17,7 @@ const DEFAULTS = {
 	crossing: 1,
 	encodes: "9",
 	scaling: 1,
-	speed: 5, // steps a picture
+	speed: 5,
 	w: "", // weights, a name of SHIPPED; else the first
 	z: "0", // s<seed>: from the prior; t<index>: a test digit's; else 0
 	T: ANNEAL,
@@ -27,7 +27,7 @@ const DEFAULTS = {
 	shift: 0,
 	corner: 0,
 	ask: 3,
-	draw: 1, // its seed
+	draw: 1,
 	spread: 1.5,
 	a: 7, // test digits
 	b: 2,
@@ -64,8 +64,6 @@ function later(name, work, after = 60) {
 	clearTimeout(timers[name]);
 	timers[name] = setTimeout(work, after);
 }
-
-// --- drawing, a card a frame
 
 const CARDS = {}; // what draws a card, by its name
 const dirty = new Set();

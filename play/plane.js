@@ -42,7 +42,7 @@ function resetPlane() {
 
 function record() {
 	const run = last(plane.runs);
-	if (run.steps.length > 400) // every other is enough
+	if (run.steps.length > 400)
 		for (const name in run) run[name] = run[name].filter((_, i) => i % 2 === 0);
 	run.steps.push(plane.flow.steps);
 	run.losses.push(plane.flow.loss(plane.points));

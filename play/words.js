@@ -122,7 +122,7 @@ const WORDS = {
 	"noise-free": ["to compare: no noise (11 MB)", "供比较：无噪声训练（11 MB）"],
 	facts: ["{couplings} additive couplings, $m$ of {depth} × {units}, {output_activation}; {count} parameters; prior: {prior}.",
 		"{couplings} 个加性耦合层，$m$ 为 {depth} × {units}，{output_activation}；{count} 个参数；先验：{prior}。"],
-	rounded: ["Rounded, without units that no training digit makes respond.",
+	rounded: [" Rounded, without units that no training digit makes respond.",
 		"已取整，并略去任何训练图片都不激活的单元。"],
 	progress: ["Loading", "加载进度"],
 	loading: ["{name}: {part} of {whole} MB", "{name}：{part} / {whole} MB"],

@@ -3,7 +3,7 @@
    function's text, for a page opened as file:// may have no other. */
 
 function workerMain() {
-	let train = null; // { pixels, labels, count, height, width }
+	let train = null;
 
 	function unzip(buffer) {
 		const view = new DataView(buffer), found = {};

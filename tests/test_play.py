@@ -336,7 +336,8 @@ def test_plane_s_gradients_and_jacobian(page, choices):
             differences.push((at(w + h) - at(w - h)) / (2 * h));
             made.weights[i] = w;
         }
-        return [Array.from(made.gradients, g => g / x.length).filter((_, i) => i % 7 === 0), differences];
+        const slopes = Array.from(made.gradients, g => g / x.length);
+        return [slopes.filter((_, i) => i % 7 === 0), differences];
     }""", points)  # fmt: skip
     assert np.abs(slopes).max() > 0.01
     np.testing.assert_allclose(slopes, differences, atol=1e-6)
@@ -508,7 +509,9 @@ def test_drawn_digit(page, flow, digits):
     rows, columns = (np.flatnonzero(look.reshape(28, 28).any(axis=a)) for a in (1, 0))
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
     nats = flow.log_likelihood(flow.scale(look[None]))[0]
-    assert number(page.locator("#nats").inner_text()) == pytest.approx(nats, abs=0.1 + 1e-5 * abs(nats))
+    assert number(page.locator("#nats").inner_text()) == pytest.approx(
+        nats, abs=0.1 + 1e-5 * abs(nats)
+    )
     assert number(page.locator("#trip").inner_text()) < 1e-5
     share = quality.read(quality.scaled(look[None]))[0][0, 7]
     expect(page.locator("#seen-read")).to_have_text(f"read as 7, {100 * share:.0f} %")
@@ -608,15 +611,20 @@ def test_between_two_digits(page, digits):
 def test_what_is_fetched_unasked_is_small(visit, address):
     one = visit()
     one.open(f"{address}/play/", wait=READY)
-    paths = {url.split("#")[0].removeprefix(address) for url in one.requests if url.startswith(address)}
-    files = [os.path.join(ROOT, p.strip("/"), "index.html" if p.endswith("/") else "") for p in paths]
+    paths = {
+        url.split("#")[0].removeprefix(address) for url in one.requests if url.startswith(address)
+    }
+    files = [
+        os.path.join(ROOT, p.strip("/"), "index.html" if p.endswith("/") else "") for p in paths
+    ]
     sizes = {os.path.basename(f.rstrip("/")): os.path.getsize(f.rstrip("/")) for f in files}
     assert "mnist.npz" not in sizes and sum(sizes.values()) < 9e6
     before = [n for n in sizes if n.endswith((".js", ".css", ".html", "sprite.png"))]
     assert sum(sizes[n] for n in before) < 150e3  # before the first touch
     shifts = one.page.evaluate("""new Promise(done => {
         const sum = list => list.getEntries().reduce((s, e) => s + e.value, 0);
-        new PerformanceObserver(list => done(sum(list))).observe({type: "layout-shift", buffered: true});
+        const observer = new PerformanceObserver(list => done(sum(list)));
+        observer.observe({type: "layout-shift", buffered: true});
         setTimeout(() => done(0), 300);
     })""")  # fmt: skip
     assert shifts <= 0.02
@@ -646,10 +654,11 @@ def test_controls_have_names(page):
         const text = (e) => e?.textContent.trim();
         const name = (e) => e.ariaLabel || (e.matches("button") && text(e)) || text(e.labels?.[0]);
         const shown = (e) => !e.ariaHidden;
-        const controls = [...document.querySelectorAll("button, input, select, canvas")].filter(shown);
+        const find = (selector) => [...document.querySelectorAll(selector)].filter(shown);
+        const controls = find("button, input, select, canvas");
         return [controls.filter(e => !name(e)).map(e => e.outerHTML),
-                [...document.querySelectorAll("canvas[id]")].filter(shown).map(name),
-                document.querySelectorAll("output, [aria-live=polite], [role=status], [role=alert]").length];
+                find("canvas[id]").map(name),
+                find("output, [aria-live=polite], [role=status], [role=alert]").length];
     }""")  # fmt: skip
     assert unnamed == []
     assert len(set(names)) == len(names)
@@ -743,7 +752,10 @@ def test_own_weights_get_likelihoods_of_their_own(visit, address, tmp_path, digi
     first, mine = weights(path, picture=(28, 28), dim=784, couplings=2)
     page = visit(first).open(f"{address}/play/", wait="window.nice && digits() && shippedNats")
     page.set_input_files("#file", path)
-    page.wait_for_function("nats.flow === flow && nice.name === 'mine.safetensors' && nats.known.length === 1000", timeout=60_000)
+    page.wait_for_function(
+        "nats.flow === flow && nice.name === 'mine.safetensors' && nats.known.length === 1000",
+        timeout=60_000,
+    )
     x = mine.scale(digits.x_test[:50])
     np.testing.assert_allclose(page.evaluate("nats.known")[:50], mine.log_likelihood(x), rtol=1e-4)
 
@@ -755,7 +767,9 @@ def test_nothing_else_is_fetched_for_a_file_that_is_cut(visit, address):
     one.page.route("**/weights/deep*", lambda route: route.fulfill(body=part))
     page = one.open(f"{address}/play/", "w=deep", wait="told")
     expect(page.locator("#message")).to_contain_text("deep.safetensors is damaged")
-    assert [u for u in one.requests if "/weights/" in u and "deep" not in u and "classifier" not in u] == []
+    assert [
+        u for u in one.requests if "/weights/" in u and "deep" not in u and "classifier" not in u
+    ] == []
     one.page.unroute("**/weights/deep*")
     page.click("#again")
     page.wait_for_function("window.nice?.name === 'deep'")
@@ -811,7 +825,8 @@ def test_older_browsers_do(visit, address):
     one = visit()
     one.page.add_init_script("""
         for (const kind of [Array, Object.getPrototypeOf(Float32Array)])
-            for (const name of ["toSorted", "toReversed", "with", "at", "findLast"]) delete kind.prototype[name];
+            for (const name of ["toSorted", "toReversed", "with", "at", "findLast"])
+                delete kind.prototype[name];
         delete Object.hasOwn;
         delete Object.groupBy;
     """)
@@ -823,7 +838,13 @@ def test_older_browsers_do(visit, address):
 
 
 @pytest.mark.parametrize(
-    "fragment", ["lang=constructor", "couplings=1e9&speed=-3&T=x", "moved=a:b,5:,7&x=d!&z=&w=../x", "points=toString&encodes=1"]
+    "fragment",
+    [
+        "lang=constructor",
+        "couplings=1e9&speed=-3&T=x",
+        "moved=a:b,5:,7&x=d!&z=&w=../x",
+        "points=toString&encodes=1",
+    ],
 )
 def test_any_address_opens(visit, address, tmp_path, fragment):
     content, _ = weights(str(tmp_path / "a.safetensors"), picture=(28, 28), dim=784, couplings=1)
@@ -879,8 +900,9 @@ def test_without_javascript_the_page_says_what_it_is(visit, address):
 OVERFLOW = """() => {
     const wide = document.documentElement.clientWidth, found = [];
     for (const e of document.querySelectorAll("body *")) {
-        const box = e.getBoundingClientRect(), parent = e.closest("section")?.getBoundingClientRect();
-        if (box.width && !e.closest("[hidden], svg") && (box.right > Math.min(wide, parent?.right ?? wide) + 0.5))
+        const box = e.getBoundingClientRect(), card = e.closest("section")?.getBoundingClientRect();
+        const most = Math.min(wide, card?.right ?? wide) + 0.5;
+        if (box.width && !e.closest("[hidden], svg") && box.right > most)
             found.push(`${e.tagName}#${e.id}.${e.className} ${box.right}`);
     }
     return [document.documentElement.scrollWidth - wide, found];
@@ -897,9 +919,12 @@ def test_nothing_is_wider_than_the_page(visit, address, width):
             settle(page)
             assert page.evaluate(OVERFLOW) == [0, []], size
             page.click("#language")
-    small = page.evaluate("""() => [...document.querySelectorAll("body *")].filter(e => e.offsetWidth
-        && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) && !e.matches("sup, sub, i")
-        && parseFloat(getComputedStyle(e).fontSize) < 24).map(e => e.outerHTML)""")  # 12 px at 100 %
+    small = (
+        page.evaluate("""() => [...document.querySelectorAll("body *")].filter(e => e.offsetWidth
+        && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())
+        && !e.matches("sup, sub, i")
+        && parseFloat(getComputedStyle(e).fontSize) < 24).map(e => e.outerHTML)""")
+    )  # 12 px at 100 %
     assert small == []
 
 
@@ -907,7 +932,9 @@ def test_phone(visit, address):
     size = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
     page = visit(**size).open(f"{address}/play/", wait=READY)
     page.locator("#wide input").last.scroll_into_view_if_needed()
-    picture, slider = (page.locator(name).bounding_box() for name in ("#digit", "#wide label:last-child"))
+    picture, slider = (
+        page.locator(name).bounding_box() for name in ("#digit", "#wide label:last-child")
+    )
     assert picture["y"] >= 0 and picture["y"] + picture["height"] <= slider["y"] + 1  # both in view
     page.locator("#draw").scroll_into_view_if_needed()
     box = page.locator("#draw").bounding_box()
@@ -922,7 +949,8 @@ def test_only_the_main_button_and_the_first_finger_draw(page):
     page.evaluate("""() => {
         const box = pad.getBoundingClientRect();
         const send = (kind, id, x, more) => pad.dispatchEvent(new PointerEvent(kind, {
-            pointerId: id, clientX: box.x + x, clientY: box.y + 40, isPrimary: true, bubbles: true, ...more}));
+            pointerId: id, clientX: box.x + x, clientY: box.y + 40, isPrimary: true, bubbles: true,
+            ...more}));
         pad.setPointerCapture = () => {};
         send("pointerdown", 1, 30, {button: 2});
         send("pointermove", 1, 90);
@@ -933,7 +961,8 @@ def test_only_the_main_button_and_the_first_finger_draw(page):
     page.evaluate("""() => {
         const box = pad.getBoundingClientRect();
         const send = (kind, id, x, y) => pad.dispatchEvent(new PointerEvent(kind, {
-            pointerId: id, clientX: box.x + x, clientY: box.y + y, isPrimary: id === 1, bubbles: true}));
+            pointerId: id, clientX: box.x + x, clientY: box.y + y, isPrimary: id === 1,
+            bubbles: true}));
         send("pointerdown", 1, 30, 30);
         send("pointerdown", 2, 200, 200);
         send("pointermove", 2, 220, 200);
@@ -964,7 +993,8 @@ CONTRAST = """() => {
     const light = (text) => rgb(text).slice(0, 3).map(v => v / 255)
         .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
         .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-    const ratio = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
+    const ratio = (...pair) => (Math.max(...pair.map(light)) + 0.05)
+        / (Math.min(...pair.map(light)) + 0.05);
     const behind = (e) => {
         for (; e; e = e.parentElement) {
             const colour = getComputedStyle(e).backgroundColor;
@@ -977,10 +1007,12 @@ CONTRAST = """() => {
         if (!shown || e.disabled) continue;
         const text = [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim());
         const colour = e.tagName === "text" ? style.fill : style.color;
-        if (text && e.id !== "hint" && ratio(colour, behind(e)) < 4.5) found.push(e.outerHTML.slice(0, 90));
+        if (text && e.id !== "hint" && ratio(colour, behind(e)) < 4.5)
+            found.push(e.outerHTML.slice(0, 90));
         const edged = e.matches("button:not(.quiet), .button, select, canvas");
-        if (edged && Math.max(ratio(style.borderColor, behind(e.parentElement)),
-                              ratio(style.backgroundColor, behind(e.parentElement))) < 3) found.push(e.id);
+        const seen = ["borderColor", "backgroundColor"].map(
+            name => ratio(style[name], behind(e.parentElement)));
+        if (edged && Math.max(...seen) < 3) found.push(e.id);
         if (e.matches(".bars") && ratio(style.fill, behind(e)) < 3) found.push("bars");
     }
     return found;
@@ -1000,7 +1032,10 @@ def test_forced_colours_leave_everything_to_see(visit, address):
     page = visit(forced_colors="active").open(f"{address}/play/", wait=READY)
     page.click("#ask-4")
     settle(page)
-    style = "e => { const s = getComputedStyle(e); return [s.borderTopWidth, s.borderTopColor, s.backgroundColor] }"
+    style = """e => {
+        const s = getComputedStyle(e);
+        return [s.borderTopWidth, s.borderTopColor, s.backgroundColor];
+    }"""
     for name in ("#draw", "#digit", "#plane"):
         width, edge, ground = page.locator(name).evaluate(style)
         assert width != "0px" and edge != page.locator("section").first.evaluate(style)[2]
@@ -1014,7 +1049,9 @@ def test_opened_as_a_file(visit, tmp_path):
     expect(page.locator("#message")).to_contain_text("make play")
     page.click("#close")
     page.select_option("#weights", "paper")
-    expect(page.locator("#message")).to_contain_text("make play")  # and not that the file is damaged
+    expect(page.locator("#message")).to_contain_text(
+        "make play"
+    )  # and not that the file is damaged
     page.set_input_files("#file", [path, options.MNIST])
     page.wait_for_function("window.nice && digits()")
     page.click("#encode")
@@ -1023,7 +1060,9 @@ def test_opened_as_a_file(visit, tmp_path):
 
 
 def test_page_is_small_and_alone():
-    written = [p for kind in ("js", "html", "css") for p in glob.glob(os.path.join(PLAY, "*." + kind))]
+    written = [
+        p for kind in ("js", "html", "css") for p in glob.glob(os.path.join(PLAY, "*." + kind))
+    ]
     assert sum(map(os.path.getsize, written)) <= 90 * 1024
     for path in written:
         with open(path, encoding="utf-8") as file:

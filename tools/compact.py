@@ -1,11 +1,11 @@
-"""Make what the page in play/ fetches, of the shipped weights and of MNIST. Two minutes on one core.
+"""Make what the page in play/ fetches, of the shipped weights and of MNIST. A minute or two.
 
     python tools/compact.py
 
 - weights/compact.safetensors.gz: the article's weights, pretrained.safetensors, in a seventh of its
   bytes. Hidden units and outputs of m that no noisy training digit makes respond are left out;
-  kernels are whole numbers with a step a column, each rounded so as to make up for the errors of the
-  rows before it (OPTQ, arXiv 2210.17323), and gzip packs them to about 4 bits each.
+  kernels are whole numbers with a step a column, each rounded so as to make up for the errors of
+  the rows before it (OPTQ, arXiv 2210.17323), and gzip packs them to about 4 bits each.
 - play/sprite.png: what the sliders of the widest dimensions show before these weights are there.
 - play/digits.gz: 1,000 test digits, their pixels and then their labels, bytes.
 - play/likelihoods.bin: log p of these digits in nats, float32, a row a model of the page's list.
@@ -193,10 +193,11 @@ def main():
     sizes = {"compact": os.path.getsize(COMPACT)}
     sizes |= {name: os.path.getsize(path_of(name)) for name in LISTED}
     sliders = [[int(i), round(float(flow.sigma()[i]), 4)] for i in dimensions]
+    words = f"{{ reach: {REACH}, frames: {FRAMES}, sliders: {json.dumps(sliders)} }}"
     content = f"""\
 /* Written by tools/compact.py. */
 const SHIPPED = {json.dumps(sizes)};
-const SPRITE = {{ reach: {REACH}, frames: {FRAMES}, sliders: {json.dumps(sliders)} }}; // dimension, σ
+const SPRITE = {words}; // dimension, σ
 """
     write(os.path.join(PLAY, "shipped.js"), content.encode())
 
