@@ -4,7 +4,7 @@
 let flow = null;
 let data = null; // test digits; `known` where likelihoods are shipped
 let shippedNats = null; // their log p, a row a model of SHIPPED
-let trained = false; // whether the worker has the training digits
+let trained = false; // has the worker the training digits?
 
 const digits = () => (data && (!flow || (data.height === flow.height && data.width === flow.width)) ? data.count : 0);
 const random = (n) => Math.floor(Math.random() * n);

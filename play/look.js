@@ -4,7 +4,7 @@
 const pad = $("draw"), ink = pad.getContext("2d", { willReadFrequently: true });
 let nats = { known: [] }; // of test digits
 const unit = (bytes) => Float32Array.from(bytes, (k) => k / 255);
-let look = null; // what is looked at, in bytes
+let look = null; // in bytes
 let total = 0; // its log p
 let padHolds = ""; // the state's x that was put on the pad, not drawn there
 

@@ -1,5 +1,5 @@
 "use strict";
-/* Words into the page, events out of it, and the beginning. */
+/* Words, events, the beginning. */
 
 function speak() {
 	const { documentElement: root } = document;
@@ -62,6 +62,7 @@ function listen() {
 	$("digits").innerHTML = [..."0123456789"].map((d) => `<button id="ask-${d}" data-needs="flow">${d}</button>`).join("");
 	for (let d = 0; d < 10; d++) BUTTONS[`ask-${d}`] = () => set({ ask: d, draw: random(1e4) }, "ask");
 	for (const id in BUTTONS) $(id).onclick = BUTTONS[id];
+	for (const id of ["T", "spread", "t", "dimension"]) $(id).dataset.needs = "flow";
 	pen(pad, stroke);
 	pen($("plane"), sprinkle, pointAt, () => state.points === "own");
 	$("plane").onpointerleave = () => pointAt(null);

@@ -1,5 +1,5 @@
 "use strict";
-/* What the cards share: the state and its address, drawing, words, sliders. */
+/* What the cards share. */
 
 const $ = (id) => document.getElementById(id);
 const all = (selector) => [...document.querySelectorAll(selector)];
@@ -80,7 +80,7 @@ function drawNext() {
 	if (name) CARDS[name]();
 }
 
-/** HTML of a formula: letters in italics, words upright, _ and ^ for indices. */
+/** HTML of a formula; _ and ^ for indices. */
 function math(text) {
 	return text.replace(/[_^](\w|\(.+?\)|\{.+?\})|[a-zα-ω]+/gi, (found, index) => {
 		if (!index) return found.length > 1 ? found : `<i>${found}</i>`;
@@ -89,7 +89,7 @@ function math(text) {
 	});
 }
 
-/** The words of a key as HTML; $…$ is mathematics. */
+/** Words as HTML; $…$ is mathematics. */
 function say(key, values = {}) {
 	const escaped = (name) => String(values[name]).replace(/[<&]/g, (c) => `&#${c.charCodeAt()};`);
 	return WORDS[key][+(state.lang === "zh")].replace(/\{(\w+)\}/g, (_, name) => escaped(name))

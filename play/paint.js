@@ -13,7 +13,7 @@ function paint(canvas, values, width, signed) {
 	canvas.classList.add("painted");
 }
 
-/** Pictures side by side, `columns` a row, onto one canvas. */
+/** Pictures side by side, `columns` a row. */
 function paintAll(canvas, pictures, width, columns, gap = 0) {
 	const height = pictures[0].length / width, across = columns * (width + gap) - gap;
 	const values = new Float32Array(across * (Math.ceil(pictures.length / columns) * (height + gap) - gap));
@@ -24,8 +24,7 @@ function paintAll(canvas, pictures, width, columns, gap = 0) {
 	paint(canvas, values, across);
 }
 
-/** A histogram of where nearly all values lie, for a few are far below, with a mark; one beyond an end is
-    pinned there with an arrow. */
+/** A histogram of where nearly all values lie, with a mark, pinned to an end that it is beyond. */
 function histogram(values, mark) {
 	const sorted = [...values].sort((a, b) => a - b), at = (q) => sorted[Math.floor(q * (sorted.length - 1))];
 	const low = 2 * at(0.1) - at(0.9), span = 1.06 * (at(1) - low), place = (v) => (v - low) / span * 420;

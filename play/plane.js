@@ -59,8 +59,9 @@ function play(on) {
 	plane.playing = on;
 	$("play").textContent = plain(on ? "pause" : "play");
 	const next = () => {
+		const { top, bottom } = $("plane").getBoundingClientRect();
 		if (!plane.playing) return;
-		learn(state.speed);
+		if (bottom > 0 && top < innerHeight) learn(state.speed); // else spare the cards
 		requestAnimationFrame(next);
 	};
 	next();

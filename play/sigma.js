@@ -4,7 +4,7 @@
 /** The σ that noise alone leaves to a pixel that never changes. */
 function floorOf({ model: { noise, noise_kind: kind, convention, output_activation: last }, prior }) {
 	if (!noise || kind === "gaussian") return noise ?? 0;
-	// a relu m is never negative: (9) subtracts it and centres positive noise only, (7) negative only
+	// m ≥ 0 of a relu: (9) subtracts it and centres positive noise alone, (7) negative
 	const centred = last === "linear" || (kind === "positive") === (convention === "article");
 	return noise / Math.sqrt(centred ? 12 : 3) * (prior === "logistic" ? Math.sqrt(3) / Math.PI : 1);
 }

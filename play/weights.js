@@ -44,7 +44,7 @@ async function loadShipped(wanted) {
 function showProgress(name, part, whole) {
 	const words = plain("loading", { name: name in SHIPPED ? plain(name) : name, part: Math.floor(part / 1e6), whole: Math.round(whole / 1e6) });
 	Object.assign($("progress"), { hidden: false, value: part / whole });
-	if ($("waiting").textContent !== words) $("waiting").textContent = words; // to be heard once a megabyte
+	if ($("waiting").textContent !== words) $("waiting").textContent = words;
 }
 
 function endLoading() {

@@ -117,7 +117,7 @@ const WORDS = {
 	file: ["Open a file …", "打开文件……"],
 	compact: ["the article’s, rounded (6 MB)", "文章的模型，取整（6 MB）"],
 	pretrained: ["the article’s, exact (40 MB)", "文章的模型，原样（40 MB）"],
-	deep: ["deep: small couplings, many (12 MB)", "deep：耦合层小而多（12 MB）"],
+	deep: ["deep: many small couplings (12 MB)", "deep：耦合层小而多（12 MB）"],
 	paper: ["to compare: the paper’s (12 MB)", "供比较：论文的实验设置（12 MB）"],
 	"noise-free": ["to compare: no noise (11 MB)", "供比较：无噪声训练（11 MB）"],
 	facts: ["{couplings} additive couplings, $m$ of {depth} × {units}, {output_activation}; {count} parameters; prior: {prior}.",

@@ -64,7 +64,7 @@ class Visit:
     def __init__(self, browser, **context):
         context = {"locale": "en-GB", "viewport": {"width": 1100, "height": 900}, **context}
         self.page = browser.new_context(**context).new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         self.requests, self.errors = [], []
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -218,6 +218,8 @@ def test_compact_weights_are_nearly_the_float16_ones(flow, digits, rng):
         error = flow.pictures(z) - exact.pictures(z)
         assert np.sqrt((error**2).mean()) < most
     assert os.path.getsize(compact.COMPACT) < 7e6
+    shares = quality.read(flow.pictures(flow.draw(1000, 0.75, 0)))[0]  # 40 % of 10,000 samples
+    assert (shares.max(axis=1) > 0.9).mean() > 0.37
 
 
 @pytest.mark.parametrize(
@@ -386,6 +388,15 @@ def test_plane_plays_steps_and_shows_its_jacobian(page):
     page.click("#step")
     settle(page)
     assert page.evaluate("plane.flow.steps") == steps + 1
+    page.click("#play")
+    page.locator(
+        "#weights"
+    ).scroll_into_view_if_needed()  # out of sight it leaves the others the time
+    page.wait_for_timeout(200)
+    steps = page.evaluate("plane.flow.steps")
+    page.wait_for_timeout(200)
+    assert page.evaluate("plane.flow.steps") == steps
+    page.click("#play")
     page.hover("#plane", position={"x": 60, "y": 90})
     settle(page)
     text = page.locator("#jacobian").inner_text()
@@ -432,7 +443,9 @@ def test_sliders_leaf_through_a_sprite_until_weights_are_there(visit, address):
             return Array.from({length: 784}, (_, i) => d[4 * i]);
         }""", column))  # fmt: skip
         assert np.array_equal(canvas(page, "digit"), frame)
-    assert page.locator("#new").is_disabled() and page.locator("#new").get_attribute("title")
+    for name in ("#new", "#T", "#ask-3", "#pair"):
+        assert page.locator(name).is_disabled()
+        assert page.locator(name).get_attribute("title").startswith("Waits for the")
     assert page.locator("#nocodes").is_hidden()
     expect(page.locator("#waiting")).to_contain_text("0 of 6 MB")
     held[0].continue_()
@@ -577,15 +590,15 @@ def test_presets(page, flow, digits):
 
 def test_each_digit_asked_for_is_drawn(page):
     pictures = []
-    asked = [0, 2, 4, 7, 9]
+    asked = [2, 4, 7]
     for digit in asked:
         page.click(f"#ask-{digit}")
         settle(page)
         assert page.locator(f"#ask-{digit}").get_attribute("aria-pressed") == "true"
         pictures.append(canvas(page, "asked") / 255)
     read = quality.read(np.stack(pictures))[0].argmax(axis=1)
-    assert (read == asked).sum() >= 4, read
-    expect(page.locator("#asked-read")).to_have_text(re.compile(r"[6-9] of 9 read as 9"))
+    assert (read == asked).sum() >= 2, read
+    expect(page.locator("#asked-read")).to_have_text(re.compile(r"[6-9] of 9 read as 7"))
     page.evaluate("window.shown = panels.prior")
     page.locator("#spread").fill("0.5")
     settle(page)
