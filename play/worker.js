@@ -1,33 +1,10 @@
 "use strict";
-/* What takes long, beside the page. */
+/* Beside the page: .npz files, and the training digits nearest to a picture. The worker is made of this
+   function's text, for a page opened as file:// may have no other. */
 
-function workerMain(kit) {
-	let flow = null, train = null, test = null; // {pixels, labels, count, height, width}
-	let jobs = []; // generators
-	let running = false;
-	const { port1, port2 } = new MessageChannel();
-	const pause = () => new Promise((done) => {
-		port1.onmessage = done;
-		port2.postMessage(0);
-	});
+function workerMain() {
+	let train = null;
 
-	/** Run a generator, one of a kind, the last first; between its slices messages get in. */
-	async function start(kind, job) {
-		jobs = jobs.filter((other) => other.kind !== kind);
-		if (job) jobs.push(Object.assign(job, { kind }));
-		if (running) return;
-		running = true;
-		while (jobs.length) {
-			const last = jobs.at(-1);
-			if (last.next().done) jobs = jobs.filter((other) => other !== last);
-			await pause();
-		}
-		running = false;
-	}
-
-	// --- the data, .npz
-
-	/** The members of a zip by name, each a function that inflates it. */
 	function unzip(buffer) {
 		const view = new DataView(buffer), found = {};
 		let end = buffer.byteLength - 22;
@@ -47,7 +24,6 @@ function workerMain(kit) {
 		return found;
 	}
 
-	/** A .npy file of bytes: {shape, values}. */
 	function array(buffer) {
 		const length = new DataView(buffer).getUint16(8, true);
 		const header = new TextDecoder().decode(new Uint8Array(buffer, 10, length));
@@ -55,50 +31,22 @@ function workerMain(kit) {
 		return { shape, values: new Uint8Array(buffer, 10 + length) };
 	}
 
-	async function load(source) {
-		let buffer = source;
-		if (typeof source === "string") {
-			const response = await fetch(source);
-			if (!response.ok) throw "missing";
-			buffer = await response.arrayBuffer();
-		}
-		const members = unzip(buffer), digits = async (part) => {
-			const [x, y] = await Promise.all(["x_", "y_"].map(async (name) => array(await members[`${name}${part}.npy`]())));
+	async function load(buffer, both) {
+		const members = unzip(buffer), part = async (kind) => {
+			const [x, y] = await Promise.all(["x_", "y_"].map(async (of) => array(await members[`${of}${kind}.npy`]())));
 			const [count, height, width] = x.shape;
-			if (x.values.length !== count * height * width || y.values.length !== count) throw "shape";
+			if (x.values.length !== count * height * width || y.values.length !== count) throw "damaged";
 			return { pixels: x.values, labels: y.values, count, height, width };
 		};
-		[train, test] = [await digits("train"), await digits("test")];
-		const mean = new Float32Array(train.height * train.width), unit = 1 / (255 * train.count);
-		for (let n = 0, p = 0; n < train.count; n++)
-			for (let i = 0; i < mean.length; i++) mean[i] += train.pixels[p++] * unit;
-		postMessage({ kind: "data", test, mean });
-		count();
+		const found = await part("train"), test = both && await part("test");
+		train = found;
+		return test;
 	}
 
-	// --- likelihoods of test digits
-
-	const fits = () => flow && test?.height === flow.height && test.width === flow.width;
-
-	function* likelihoods(kind, most, shift) {
-		const nats = [], { dim, width, levels } = flow;
-		for (let n = 0; n < Math.min(most, test.count); n++) {
-			const x = new Float32Array(dim), at = n * dim - shift;
-			for (let i = 0; i < dim; i++) if (i % width >= shift) x[i] = test.pixels[at + i] / levels;
-			nats.push(flow.logLikelihood(x));
-			if (n % 50 === 49) postMessage({ kind, nats, shift });
-			if (n % 3 === 2) yield;
-		}
-		postMessage({ kind, nats, shift });
-	}
-
-	const count = () => start("histogram", fits() && likelihoods("histogram", 1000, 0));
-
-	// --- the nearest training digits
-
-	/** The `wanted` ones with the least ‖x - y‖, in bytes; too far is left early. */
+	/** The training digits y with the least ‖x - y‖; one too far is left early. */
 	function nearest(x, wanted) {
-		const best = [], dim = x.length, { pixels, labels, count, width } = train;
+		const best = [], dim = x.length, { pixels, labels, count, width } = train ?? {};
+		if (pixels?.length !== count * dim) return best;
 		let limit = Infinity;
 		for (let n = 0; n < count; n++) {
 			let sum = 0;
@@ -113,47 +61,11 @@ function workerMain(kit) {
 			({ pixels: pixels.slice(n * dim, (n + 1) * dim), label: labels[n], distance: Math.sqrt(sum) / 255 }));
 	}
 
-	// --- gradient ascent
-
-	/** x <- x + α σ² ∂log p/∂x where `mask` is, in [0, 1]. σ², for ∂²log p/∂x² is near -1/σ². α grows
-	    with every step that rises, and halves until one does. */
-	function* climb(x, mask, steps) {
-		const sigma = flow.upright(flow.sigma, flow.couplings.length);
-		let nats = flow.logLikelihood(x), rate = 0.1;
-		for (let step = 0; step < steps; step++) {
-			const g = flow.gradient(x);
-			let next, reached;
-			do {
-				next = x.map((v, i) => (mask[i] ? Math.min(Math.max(v + rate * sigma[i] ** 2 * g[i], 0), 1) : v));
-				reached = flow.logLikelihood(next);
-				yield;
-				rate /= 2;
-			} while (!(reached > nats) && rate > 1e-7);
-			if (!(reached > nats)) break;
-			[x, nats, rate] = [next, reached, Math.min(3 * rate, 1)];
-			postMessage({ kind: "climb", x, nats });
+	onmessage = async ({ data: { buffer, both, x, wanted } }) => {
+		try {
+			postMessage({ found: buffer ? await load(buffer, both) : nearest(x, wanted) });
+		} catch {
+			postMessage({ failed: true });
 		}
-		postMessage({ kind: "climb", x, done: true });
-	}
-
-	onmessage = async ({ data: message }) => {
-		if (message.weights) {
-			jobs = [];
-			flow = new kit.Flow(message.weights);
-			count();
-		}
-		if (message.data)
-			await load(message.data).catch((error) =>
-				postMessage({ kind: "problem", reason: error === "missing" ? error : "damaged" }));
-		if (message.nearest && fits())
-			postMessage({ kind: "nearest", found: nearest(message.nearest, message.wanted), id: message.id });
-		if ("shift" in message)
-			start("shift", message.shift && fits() && likelihoods("shift", 200, message.shift));
-		if ("climb" in message) start("climb", message.climb && climb(message.climb, message.mask, message.steps));
 	};
-}
-
-function startWorker() {
-	const text = `(${workerMain})((${flowKit})())`;
-	return new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
 }

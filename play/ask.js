@@ -1,0 +1,34 @@
+"use strict";
+/* The card "Ask for a digit": codes drawn where those of a class lie, beside codes of the prior. */
+
+const panels = {};
+
+/** Nine pictures of codes, the first at once and the others a frame each. */
+function nine(id, key, code) {
+	const { ask: digit, draw: seed } = state, canvas = $(id), random = randomOf(10 * seed + digit), pictures = [];
+	if (panels[id]?.flow === flow && panels[id].key === key) return;
+	const panel = panels[id] = { flow, key };
+	const next = () => {
+		if (panels[id] !== panel || panel.flow !== flow) return;
+		const count = pictures.push(seen(flow.decode(code(random))));
+		if (count === 1) paint(canvas, pictures[0], flow.width);
+		if (count < 9) return requestAnimationFrame(next);
+		paintAll(canvas.nextElementSibling, pictures.slice(1), flow.width, 4);
+		later(id, () => {
+			const read = pictures.map(readAs), of = (test) => read.filter(test).length;
+			caption(id, read[0] ? plain(`read-${id}`, { ask: digit, right: of((found) => found.digit === digit), sure: of((found) => found.share > 0.9) }) : "");
+		});
+	};
+	next();
+}
+
+CARDS.ask = () => {
+	const { ask: digit, draw: seed, spread, lang } = state, has = flow?.codes?.labels.includes(digit);
+	for (const button of $("digits").children) press(button, button.id === `ask-${digit}`);
+	showSlider($("spread"), spread);
+	$("nocodes").hidden = !flow || has;
+	if (!flow) return;
+	$("asked").parentElement.style.visibility = has ? "" : "hidden";
+	if (has) nine("asked", [digit, seed, spread, lang].join(), (random) => drawCode(flow.codes, digit, random, spread));
+	nine("prior", lang, (random) => flow.draw(random).map((v) => v * ANNEAL));
+};

@@ -1,0 +1,108 @@
+"use strict";
+/* Drawing: a pen on a canvas, a drawing as MNIST has its digits, a drawing in the address. */
+
+/** Calls `stroke(x0, y0, x1, y1)`, in parts of the canvas, where `draws()`, and `point([x, y])` wherever
+    the pen is. One finger or the main button draws; arrows move the pen, Space lowers it. */
+function pen(canvas, stroke, point = () => {}, draws = () => true) {
+	let last = null, finger = null, at = [0.5, 0.5], down = false;
+	const place = ({ clientX, clientY }) => {
+		const box = canvas.getBoundingClientRect();
+		return [(clientX - box.x) / box.width, (clientY - box.y) / box.height];
+	};
+	const follow = (event) => {
+		const to = place(event);
+		stroke(...(last ?? to), ...to);
+		last = to;
+	};
+	canvas.onpointerdown = (event) => {
+		if (event.button || finger !== null || !event.isPrimary) return;
+		point(place(event));
+		if (!draws()) return;
+		finger = event.pointerId;
+		canvas.setPointerCapture(finger);
+		follow(event);
+	};
+	canvas.onpointermove = (event) => {
+		if (event.pointerId === finger) follow(event);
+		else if (finger === null) point(place(event));
+	};
+	canvas.onpointerup = canvas.onpointercancel = ({ pointerId }) => {
+		if (pointerId === finger) last = finger = null;
+	};
+	const cursor = (shown) => {
+		const { classList, style } = canvas.parentElement;
+		classList.toggle("pen", shown);
+		classList.toggle("down", down);
+		style.setProperty("--x", at[0]);
+		style.setProperty("--y", at[1]);
+	};
+	canvas.onkeydown = (event) => {
+		const from = at, { key } = event;
+		const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];
+		if (key === " ") down = draws() && !down;
+		else if (by) at = at.map((v, i) => clamp(v + by[i] / 28, 0.02, 0.98));
+		else return;
+		point(at, true);
+		if (down) stroke(...from, ...at);
+		event.preventDefault();
+		cursor(true);
+	};
+	canvas.onblur = () => cursor((down = false));
+}
+
+/** A canvas's ink as MNIST has its digits: in a box of 20/28, grey by area, centred by mass; bytes,
+    in the 16 greys that fit into an address. */
+function normalise(canvas, height, width) {
+	const W = canvas.width, { data } = canvas.getContext("2d").getImageData(0, 0, W, canvas.height), inked = [];
+	for (let i = 0; i < data.length / 4; i++)
+		if (data[4 * i] > 25) inked.push([i % W, Math.floor(i / W), data[4 * i]]);
+	const bytes = new Uint8Array(height * width);
+	if (!inked.length) return bytes;
+	const [[left, right], [top, bottom]] = [0, 1].map((axis) => inked.reduce(
+		([low, high], p) => [Math.min(low, p[axis]), Math.max(high, p[axis])], [W, 0]));
+	const box = Math.round(Math.min(height, width) * 20 / 28), scale = box / (Math.max(right - left, bottom - top) + 1);
+	const small = new Float32Array(box * box);
+	let mass = 0, mx = 0, my = 0;
+	for (const [x, y, k] of inked) {
+		const u = (x - left) * scale, v = (y - top) * scale;
+		small[Math.floor(v) * box + Math.floor(u)] += k * scale * scale;
+		mass += k;
+		mx += k * u;
+		my += k * v;
+	}
+	const dx = Math.round(width / 2 - mx / mass), dy = Math.round(height / 2 - my / mass);
+	small.forEach((k, i) => {
+		const u = (i % box) + dx, v = Math.floor(i / box) + dy;
+		if (u >= 0 && u < width && v >= 0 && v < height) bytes[v * width + u] = 17 * Math.round(clamp(k / 17, 0, 15));
+	});
+	return bytes;
+}
+
+// --- in the address: "d", the box around the ink, 4 bits a pixel; 6 bits a character
+
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const bitsOf = (n, count) => Array.from({ length: count }, (_, i) => (n >> (count - 1 - i)) & 1);
+const numberOf = (bits) => bits.reduce((n, bit) => 2 * n + bit, 0);
+
+/** Bytes of 28 × 28 in 16 greys as text. */
+function written(bytes) {
+	const inked = [...bytes.keys()].filter((i) => bytes[i]), columns = inked.map((i) => i % 28), [top, bottom] = [inked[0], inked.pop()].map((i) => Math.floor(i / 28));
+	if (!columns.length) return "";
+	const [left, right] = [Math.min(...columns), Math.max(...columns)];
+	const bits = [left, top, right - left, bottom - top].flatMap((n) => bitsOf(n, 6));
+	for (let v = top; v <= bottom; v++)
+		for (let u = left; u <= right; u++) bits.push(...bitsOf(bytes[v * 28 + u] / 17, 4));
+	let text = "d";
+	while (bits.length) text += LETTERS[numberOf([...bits.splice(0, 6), 0, 0, 0, 0, 0].slice(0, 6))];
+	return text;
+}
+
+/** The same back; null where the text is no drawing. */
+function readDrawing(text) {
+	const numbers = [...text.slice(1)].map((c) => LETTERS.indexOf(c)), [left, top, width, height] = numbers;
+	if (numbers.length < 5 || numbers.includes(-1) || left + width > 27 || top + height > 27) return null;
+	const bits = numbers.slice(4).flatMap((n) => bitsOf(n, 6)), bytes = new Uint8Array(784);
+	for (let v = top; v <= top + height; v++)
+		for (let u = left; u <= left + width; u++) bytes[v * 28 + u] = 17 * numberOf(bits.splice(0, 4));
+	return bytes;
+}

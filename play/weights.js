@@ -1,0 +1,97 @@
+"use strict";
+/* The card of weights: the list, own files; what is fetched and what went wrong, in words. */
+
+const NAMES = Object.keys(SHIPPED); // the first one opens
+
+let loading = null; // AbortController
+let told = null; // the message: { reason, name, again }
+
+function complain(reason, name = "", again = null) {
+	told = { reason: typeof reason === "string" ? reason : "damaged", name, again };
+	tell();
+}
+
+function tell() {
+	$("message").hidden = !told;
+	$("told").innerHTML = told ? say(told.reason, told) : "";
+	$("again").hidden = !told?.again;
+}
+
+/** What went wrong with a file, or any, no longer holds. */
+function settled(name) {
+	if (!name || told?.name === name) told = null;
+	tell();
+}
+
+/** Fetch weights of the list; whatever happens, no others in their place. */
+async function loadShipped(wanted) {
+	const name = NAMES.includes(wanted) ? wanted : NAMES[0], file = `${name}.safetensors${name === NAMES[0] ? ".gz" : ""}`;
+	loading?.abort();
+	const { signal } = (loading = new AbortController()), progress = (part) => showProgress(name, part, SHIPPED[name]);
+	progress(0);
+	try {
+		use(await unpacked(await fetched(`../weights/${file}`, signal, progress)), name);
+		set({ w: name === NAMES[0] ? "" : name });
+		settled(file);
+	} catch (error) {
+		if (signal.aborted) return;
+		complain(error, file, () => loadShipped(name));
+	}
+	endLoading();
+}
+
+/** "3 of 6 MB", in a corner. */
+function showProgress(name, part, whole) {
+	const words = plain("loading", { name: name in SHIPPED ? plain(name) : name, part: Math.floor(part / 1e6), whole: Math.round(whole / 1e6) });
+	Object.assign($("progress"), { hidden: false, value: part / whole });
+	if ($("waiting").textContent !== words) $("waiting").textContent = words;
+}
+
+function endLoading() {
+	$("progress").hidden = true;
+	$("waiting").textContent = "";
+	showWeights();
+}
+
+/** Take a weights file, or throw and change nothing. */
+function use(buffer, name) {
+	flow = new Flow(buffer);
+	window.nice = { name, configuration: flow.configuration }; // for programs and tests, on Float32Array
+	for (const method of ["encode", "decode", "logLikelihood"]) nice[method] = flow[method].bind(flow);
+	buildCode();
+	enable();
+	refresh();
+}
+
+async function openFiles(files) {
+	for (const file of files) {
+		const { name, size } = file;
+		try {
+			if (size > 1e9) throw "damaged"; // more than a page can hold
+			const buffer = await file.arrayBuffer();
+			if (name.endsWith("npz")) {
+				data = await askWorker({ buffer, both: true }, buffer);
+				trained = true;
+				enable();
+				refresh();
+			} else {
+				use(await unpacked(buffer), name);
+				loading?.abort();
+				set({ w: "" }); // the address cannot hold it
+				endLoading();
+			}
+			settled();
+		} catch (error) {
+			complain(error, name);
+		}
+	}
+}
+
+function showWeights() {
+	const option = (name) => new Option(name in SHIPPED ? plain(name) : name, name, false, name === window.nice?.name);
+	$("weights").replaceChildren(...[...new Set([...NAMES, ...flow ? [nice.name] : []])].map(option));
+	if (!flow) return;
+	const { model, prior } = flow.configuration;
+	$("facts").innerHTML = say("facts", { ...model, prior, count: flow.parameters.toLocaleString("en") })
+		+ (flow.compact ? say("rounded") : "");
+}
