@@ -40,6 +40,7 @@ def parse():
         const=4000,
         help="also measure so many samples of digits, 4000 if no number is given",
     )
+    add("--controls", action="store_true", help="also what models without a flow have")
     add("--seed", type=options.SEED, default=0, help="of the noise, and of the samples")
     add("--json", help="also write the numbers to this file")
     return parser.parse_args()
@@ -107,6 +108,28 @@ def numerical_log_determinant(trained, x, step=1e-3):
     return float(np.linalg.slogdet((ahead - behind).astype("float64") / (2 * step))[1])
 
 
+def controls(trained, found, limit=10_000, seed=0):
+    """Nats of the first pictures to judge by what has no flow, fitted to the training pictures.
+
+    Returns: `{name: nats}`: `codes.fit` on pixels, with the flow's noise and as many numbers as
+        its own codes may hold; and, where the noise is a dequantization of whole numbers, a
+        histogram of each pixel on its own, log P(k) + D ln levels.
+    """
+    rng, new = np.random.default_rng(seed), found.x_new[:limit]
+    validation = trained.configuration.get("schedule", {}).get("validation", "test")
+    known, _ = found.split(validation)  # what the flow was trained on
+    labels = None if found.y_train is None else found.y_train[: len(known)]
+    mixture = codes.fit(trained.add_noise(trained.scale(known), rng), labels)
+    noisy = trained.add_noise(trained.scale(new), rng)
+    result = {"no flow: mixture on pixels": float(mixture.log_density(noisy).mean())}
+    if is_bound(trained.encoder.noise, trained.levels) and known.dtype == np.uint8:
+        counts = np.stack([np.bincount(pixel, minlength=256) for pixel in known.T])  # (D, 256)
+        shares = np.log((counts + 1) / (len(known) + 256))
+        nats = shares[np.arange(trained.dim), new].sum(axis=1).mean()
+        result["no flow: a histogram a pixel"] = float(nats + trained.dim * np.log(trained.levels))
+    return result
+
+
 def sample_quality(trained, found, count, seed=0):
     """`quality.figures` of digits and of samples, `count` of each: `{name: figures}`.
 
@@ -134,7 +157,8 @@ def sample_quality(trained, found, count, seed=0):
     return result
 
 
-def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, seed=0, count=None):
+def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, seed=0, count=None,
+             beside=False):  # fmt: skip
     """Everything this script prints, as a dictionary of plain numbers.
 
     Args:
@@ -145,6 +169,7 @@ def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, se
         limit: at most this many test, and as many training, pictures.
         seed: of the noise and the samples.
         count: samples to measure; None for none. Digits only: fits codes that are missing.
+        beside: whether to fit the `controls`, too.
 
     Raises: `UserError` for samples of what are not MNIST's digits.
     """
@@ -202,6 +227,7 @@ def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, se
     result["round_trip"] = round_trip(trained, x)
     result["log_determinant"] = float(trained.map(x[:1])[1][0])
     result["log_determinant_numerical"] = numerical_log_determinant(trained, x[0])
+    result["controls"] = controls(trained, found, limit, seed) if beside else {}
     result["samples"] = sample_quality(trained, found, count, seed) if count else None
     return result
 
@@ -233,6 +259,12 @@ def table(result):
     row("the article's loss, with noise", "loss")
     row("  without noise", "loss_without_noise")
     row("another model: codes fitted, nats", "nats_fitted_codes")
+    for name, nats in result["controls"].items():
+        line(name + ", nats", nats)
+        if result["is_bound"]:
+            line(
+                "  bits/dim", bits_per_dimension(nats, result["dim"], result["levels"]), form=".4f"
+            )
     for label, nats in (parts[0]["classes"] or {}).items():
         line(f"  nats of class {label}", nats, form=".1f")
     line("round trip, largest and mean error", *result["round_trip"].values(), form=".1e")
@@ -274,7 +306,7 @@ def sample_table(rows):
 
 def main(args):
     result = evaluate(args.weights, args.data, args.repeats, args.draws, args.limit, args.seed,
-                      args.samples)  # fmt: skip
+                      args.samples, args.controls)  # fmt: skip
     print(table(result))
     if result["samples"]:
         print("\n" + sample_table(result["samples"]))

@@ -207,6 +207,24 @@ def digits(tmp_path_factory):
     return folder
 
 
+def test_controls_are_what_has_no_flow(flow, rng, monkeypatch):
+    """Pixels of known frequencies: the histograms' nats are their entropy, below no mixture's."""
+    k = rng.choice([0, 255], (4000, DIM), p=[0.7, 0.3]).astype("uint8")
+    found = data.Pictures(k, None, k[:1000], None, (3, 4))
+    noise = {"noise": 1 / 256, "noise_kind": "positive"}
+    held = {**configuration(**noise), "levels": 256}
+    flow = nice.Trained(*nice.build(**{**SMALL, **noise}), held)
+    nats = evaluate.controls(flow, found)
+    entropy = -(0.7 * np.log(0.7) + 0.3 * np.log(0.3))
+    assert list(nats) == ["no flow: mixture on pixels", "no flow: a histogram a pixel"]
+    assert nats["no flow: a histogram a pixel"] == pytest.approx(
+        DIM * (np.log(256) - entropy), rel=0.02
+    )
+    assert nats["no flow: mixture on pixels"] < nats["no flow: a histogram a pixel"]
+    flow = nice.Trained(*nice.build(**SMALL), configuration())  # whose noise is no dequantization
+    assert list(evaluate.controls(flow, found)) == ["no flow: mixture on pixels"]
+
+
 def test_samples_are_measured(digits, monkeypatch, capsys):
     monkeypatch.chdir(digits)
     flags = "--weights w.safetensors --data digits.npz --repeats 1 --limit 50 --json r.json"
