@@ -77,8 +77,7 @@ class Ours:
         model = options.configuration(choices, pixels.shape[1], (1, pixels.shape[1]))["model"]
         self.pixels = pixels
         self.batch_size = choices["batch_size"]
-        block = hardware.BLOCK if hardware.accelerator() else 1
-        self.block = choices["steps_per_execution"] or block
+        self.block = hardware.block(choices["steps_per_execution"])
         self.encoder, self.decoder = nice.build(**model)
         adam = training.optimizer(10**6, **options.pick(choices, training.LEARNING))
         self.compile(nice.PRIORS[choices["prior"]], adam)

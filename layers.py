@@ -17,9 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from networks import dense
-
-register = keras.saving.register_keras_serializable(package="nice")
+from networks import dense, register
 
 
 class Map(keras.layers.Layer):

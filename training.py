@@ -45,8 +45,8 @@ def train(source, output, choices, resume=False, distribute=False):
             raise UserError(f"--{name} must be one of {', '.join(known)}, not {choices[name]}.")
     keras.utils.set_random_seed(choices["seed"])
     on = devices.start(choices["batch_size"]) if distribute else devices.ONE
-    block = hardware.BLOCK if on.count == 1 and hardware.accelerator() else 1
-    choices = {**choices, "steps_per_execution": choices["steps_per_execution"] or block}
+    block = hardware.block(choices["steps_per_execution"], on.count == 1)
+    choices = {**choices, "steps_per_execution": block}
     with on.folder(output, resuming.STATE) as folder, files.locked(folder, resuming.FILES):
         with on.scope():
             # The pictures: uint8 (N, D); those for validation as the flow takes them.

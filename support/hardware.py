@@ -33,6 +33,11 @@ def accelerator():
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
+def block(asked=None, alone=True):
+    """Steps a call: as many as asked for, else what the device gains by; `alone`: the only one."""
+    return asked or (BLOCK if alone and accelerator() else 1)
+
+
 def describe():
     """What a training says first: the backend and its device. And a line about an idle card."""
     backend, name = keras.backend.backend(), accelerator()
