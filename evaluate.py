@@ -29,14 +29,23 @@ def parse():
     parser = options.Parser("Evaluate the likelihood of a trained flow, and its samples.")
     add, number = parser.add_argument, options.Number
     options.add_places(parser, "weights", "data")
-    add("--repeats", type=number(int, 1), default=5, help="draws of the noise, for mean ± sd")
-    add("--draws", type=number(int, 1), default=1, help="draws for the tighter log mean exp bound")
-    add("--limit", type=number(int, 1), default=10_000, help="pictures of each part, at most")
+    add(
+        "--repeats", type=number(int, 1, 10**6), default=5, help="draws of the noise, for mean ± sd"
+    )
+    add(
+        "--draws",
+        type=number(int, 1, 10**6),
+        default=1,
+        help="draws for the tighter log mean exp bound",
+    )
+    add(
+        "--limit", type=number(int, 1, 10**9), default=10_000, help="pictures of each part, at most"
+    )
     add(
         "--samples",
         nargs="?",
         metavar="N",
-        type=number(int, 100),
+        type=number(int, 100, 10**6),
         const=4000,
         help="also measure so many samples of digits, 4000 if no number is given",
     )
@@ -305,6 +314,8 @@ def sample_table(rows):
 
 
 def main(args):
+    if args.json:
+        files.check_output(args.json, ".json", [args.weights, args.data])
     result = evaluate(args.weights, args.data, args.repeats, args.draws, args.limit, args.seed,
                       args.samples, args.controls)  # fmt: skip
     print(table(result))

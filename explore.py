@@ -41,9 +41,9 @@ import codes
 import nice
 import training
 from layers import Couple
-from support import data, files, inpainting, pictures, quality
+from support import data, files, inpainting, pictures, quality, shapes
 from support.batches import fit, steps
-from support.errors import UserError
+from support.errors import UserError, printable
 
 KEPT = (5, 10, 20, 40, 80, 160, 320)  # dimensions, in `reduce`
 NO_MATCH = (
@@ -82,7 +82,8 @@ def _tile(trained, x, columns, factor=2):
 
 def _beside(left, right):
     """Two images of one height, a white gap between them."""
-    return np.hstack([left, np.full((len(left), 24), 255, "uint8"), right])
+    gap = np.full((len(left), 24, *left.shape[2:]), 255, "uint8")
+    return np.hstack([left, gap, right])
 
 
 def temperature(trained, seed=0, columns=10):
@@ -196,7 +197,10 @@ def spectrum(trained):
         chart.set_title(f"{collapsed} of {len(sigma)} dimensions have collapsed\n"
                         f"(σ at most 1.5 times that of noise alone, red line)")  # fmt: skip
     shown = image.imshow(
-        np.log10(trained.pixel_sigma).reshape(trained.shape), interpolation="nearest"
+        np.log10(shapes.whole(trained.pixel_sigma[None], trained.shape)[0])
+        .reshape(*trained.shape[:2], -1)
+        .mean(axis=-1),  # over the colours
+        interpolation="nearest",
     )
     figure.colorbar(shown, ax=image, label="log10 σ")
     image.set(title="σ of each dimension, at its pixel", xticks=[], yticks=[])
@@ -356,9 +360,10 @@ def inpaint(trained, known, pixels, seed=0, each=24, shown=4, steps=300, every=1
     Returns: `(image, frames)`: true, masked and filled side by side; the ascent.
     """
     mean = trained.scale(known).mean(axis=0)
-    hidden = inpainting.masks(*trained.shape, seed)
+    hidden = inpainting.masks(*trained.shape[:2], seed)
     x = trained.scale(pixels[: each * len(hidden)])
-    mask = np.repeat([m.ravel() for m in hidden.values()], each, axis=0)
+    planes = trained.dim // next(iter(hidden.values())).size
+    mask = np.repeat([np.tile(m.ravel(), planes) for m in hidden.values()], each, axis=0)
     gradient = inpainting.log_likelihood_gradient(trained.encoder, trained.prior)
     rng = np.random.default_rng(seed)
 
@@ -448,9 +453,21 @@ PICTURES = {
 def main(args):
     files.check_writable(args.output)
     job = Job(args)
-    for name in PICTURES if args.picture == "all" else [args.picture]:
+    made, names = 0, PICTURES if args.picture == "all" else [args.picture]
+    for name in names:
+        for end in (".png", ".gif"):
+            files.check_output(os.path.join(args.output, name + end), end)
+    for name in names:
         start, path = time.perf_counter(), os.path.join(args.output, name)
-        image, *film = made if isinstance(made := PICTURES[name](job), tuple) else (made,)
+        try:
+            image = PICTURES[name](job)
+        except UserError as error:  # weights of other pictures, say: no reason to end here
+            if len(names) == 1 or (name == NAMES[-1] and not made):
+                raise
+            print(f"{name} left out: {printable(str(error))}")
+            continue
+        image, *film = image if isinstance(image, tuple) else (image,)
+        made += 1
         pictures.save(path + ".png", image)
         for frames in film:
             pictures.save_gif(path + ".gif", frames)

@@ -96,6 +96,6 @@ def of_couplings(network, couplings, shape, shuffle, channels, kernel, output_ac
         return [None] * couplings
     if shuffle != "reverse":
         raise ValueError("A convolution for m needs --shuffle reverse: others tear pictures apart.")
-    convolution = Convolution(shape[-1], channels, kernel, output_activation)
+    convolution = Convolution(shape[1], channels, kernel, output_activation)
     near = couplings if network == "conv" else couplings // 2
     return [convolution] * near + [None] * (couplings - near)

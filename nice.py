@@ -26,6 +26,7 @@ if __name__ == "__main__":
 import functools
 import inspect
 import os
+import random
 
 import keras
 import numpy as np
@@ -80,6 +81,7 @@ class Flow(keras.Model):
             self.map(x)
 
     def call(self, x, training=False):
+        _check_rows(x)
         if self.noise is not None:
             x = self.noise(x, training=training)
         y, log_det = self.map(x)
@@ -119,6 +121,14 @@ class Flow(keras.Model):
         return cls(**{**config, **own})
 
 
+def _check_rows(x):
+    if len(x.shape) != 2 or "float" not in keras.backend.standardize_dtype(x.dtype):
+        raise ValueError(
+            "A flow takes rows of floats, pictures in [0, 1] as (B, D): reshape them, and divide "
+            f"bytes by 255. Received: {x.dtype} of shape {tuple(x.shape)}"
+        )
+
+
 NO_MAP = (
     "{} is no map: called as `layer(x)` or `layer(x, inverse=True)` it must return `(y, log_det)`, "
     "log_det a scalar or (B,), in nats (ops.zeros(()) where volume stays). Received: {}"
@@ -149,12 +159,14 @@ def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negat
         m: function of D/2 that makes the network m of a coupling, any Keras layer or model
             (B, D/2) -> (B, D/2); or a list of such functions, one a coupling.
         network, channels, kernel: what m is otherwise, see `networks`; "dense" is the article's.
-        shape: (height, width) of a picture, for convolutions. Default: a square.
+        shape: of a picture, see `shapes`, for convolutions. Default: a square.
         output_activation: of m, "relu" or "linear".
         coupling: convention, units, depth, dropout: see `layers.Couple`.
 
     Returns: `(encoder, decoder)`, two `keras.Model`s, (B, D) -> (B, D).
     """
+    if dim % 2:
+        raise ValueError(f"A flow needs an even number of dimensions. Received: dim={dim}")
     if m is None:
         square = 2 * (round(dim**0.5),)
         m = of_couplings(network, couplings, shape or square, shuffle, channels, kernel,
@@ -264,7 +276,7 @@ class Trained:
         self.name = name
         self.prior = PRIORS[configuration["prior"]]
         self.levels = configuration["levels"]
-        self.shape = tuple(configuration["picture"])  # (height, width) of a picture
+        self.shape = tuple(configuration["picture"])  # see `shapes`
         self.dim = configuration["model"]["dim"]
 
     def __iter__(self):
@@ -366,19 +378,35 @@ def load(path, m=None):
         path: the file.
         m: as it was given to `build`, where it was.
 
+    Python's random state stays: Keras draws seeds from it for initial values, which are replaced.
+
     Raises: `UserError` where the file is missing, damaged or of another kind.
     """
+    state = random.getstate()
+    try:
+        return _load(path, m)
+    finally:
+        random.setstate(state)
+
+
+def _load(path, m):
     import codes
 
+    if keras.config.dtype_policy().variable_dtype != "float32":
+        raise UserError('weights are float32: call keras.config.set_dtype_policy("float32") first.')
     configuration, arrays = checkpoint.read(path)
     own = {name: a for name, a in arrays.items() if not name.startswith(codes.PREFIX)}
     model = options.check(configuration, PRIORS, path)
     shape = configuration["picture"]
+    few = UserError(f"{path} has far fewer arrays than its configuration asks for.")
+    dense = m is None and model["network"] == "dense"
+    if dense and 2 * model["couplings"] * (model["depth"] + 1) > len(own):
+        raise few  # before Keras builds even one network of a hundred layers
     if not isinstance(m, (list, tuple)):  # a small file must not ask for a million layers
         with checkpoint.unallocated():
             one, _ = build(**{**model, "couplings": 1}, m=m, shape=shape)
         if model["couplings"] * len(one.weights) > 4 * len(own):
-            raise UserError(f"{path} has far fewer arrays than its configuration asks for.")
+            raise few
     with checkpoint.unallocated() as allocate:
         encoder, decoder = build(**model, m=m, shape=shape)
         checkpoint.check(checkpoint.named(encoder), own, path)

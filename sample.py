@@ -23,16 +23,18 @@ def parse():
     add("--codes", choices=tuple(SIGMA), help="drawn from the prior, or from codes fitted to "
         "training pictures; fitted if digits are asked for, else the prior")  # fmt: skip
     asked = parser.add_mutually_exclusive_group()
-    asked.add_argument("--digit", type=number(int), help="only pictures of this label")
+    asked.add_argument(
+        "--digit", type=number(int, -(2**31), 2**31 - 1), help="only pictures of this label"
+    )
     asked.add_argument("--digits", action="store_true", help="a row of pictures a label")
-    add("--sigma", type=number(float, 0), help="temperature of the codes; if not given, "
+    add("--sigma", type=number(float, 0, 1e6), help="temperature of the codes; if not given, "
         + ", ".join(f"{sigma:g} of the {name}" for name, sigma in SIGMA.items()))  # fmt: skip
     add("--rows", type=number(int, 1, 1000), default=15, help="rows, and columns, of the grid")
     add("--count", type=number(int, 1, 10**8), help="pictures in an .npz; a grid's if not given")
     add("--seed", type=options.SEED, default=0, help="of the codes")
     options.add_places(parser, "weights", "data")
     add("--output", default="samples.png", help="a grid as .png, or an .npz file with `samples`, "
-        "uint8 (N, H, W), and, of fitted codes, `labels`")  # fmt: skip
+        "uint8 (N, H, W) or (N, H, W, 3), and, of fitted codes, `labels`")  # fmt: skip
     args = parser.parse_args()
     end = os.path.splitext(args.output)[1]
     if end not in (".png", ".npz") and (end or os.path.isfile(args.output)):
@@ -55,14 +57,17 @@ import numpy as np
 
 import codes
 import nice
-from support import pictures
+from support import files, pictures
 from support.errors import UserError
 
 
 def wanted_labels(fitted, args):
     """The labels of the pictures asked for, one after the other: (N,) int32."""
     if (args.digits or args.digit is not None) and not fitted.is_labelled:
-        raise UserError("these codes have no labels: fitted to data with y_train, they would have.")
+        raise UserError(
+            f"the codes of {args.weights} know no labels: its data had none, or too many, or no "
+            "whole numbers. For digits: --weights weights/pretrained.safetensors"
+        )
     count = args.count or args.rows**2
     if args.digits:
         rows = np.repeat(fitted.classes, args.rows)  # a row a class
@@ -82,6 +87,7 @@ def with_progress(parts, count):
 
 
 def main(args, batch_size=1000):
+    files.check_output(args.output, args.output[-4:], [args.weights, args.data])
     print(f"weights: {args.weights}")
     trained = nice.load(args.weights)
     count, beside = args.count or args.rows**2, {}

@@ -18,7 +18,7 @@ import codes
 import nice
 from support import checkpoint, data, devices, files, hardware, options, pictures, resuming
 from support.batches import fit, steps
-from support.errors import UserError
+from support.errors import Stopped, UserError
 from support.optimizer import Adam
 
 
@@ -43,11 +43,17 @@ def train(source, output, choices, resume=False, distribute=False):
     for name, known in (("prior", nice.PRIORS), ("schedule", SCHEDULES)):
         if choices[name] not in known:
             raise UserError(f"--{name} must be one of {', '.join(known)}, not {choices[name]}.")
+    if options.is_too_large(choices):
+        raise UserError(f"--couplings x --depth: at most {options.LAYERS:,} layers in all.")
     keras.utils.set_random_seed(choices["seed"])
     on = devices.start(choices["batch_size"]) if distribute else devices.ONE
     block = hardware.block(choices["steps_per_execution"], on.count == 1)
     choices = {**choices, "steps_per_execution": block}
-    with on.folder(output, resuming.STATE) as folder, files.locked(folder, resuming.FILES):
+    with (
+        on.folder(output, resuming.STATE, options.TRAINED) as folder,
+        files.locked(folder, resuming.FILES) as check,
+    ):
+        resuming.check_folder(folder, [source])
         with on.scope():
             # The pictures: uint8 (N, D); those for validation as the flow takes them.
             found = data.load(source)
@@ -74,7 +80,7 @@ def train(source, output, choices, resume=False, distribute=False):
             # The epochs, each kept on the disk.
             trained = nice.Trained(encoder, decoder, configuration)
             film = resuming.Film(lambda _: pictures.tile(trained.sample(8 * 8), trained.shape))
-            keeper = resuming.Keeper(folder, settings, configuration, film)
+            keeper = resuming.Keeper(folder, settings, configuration, film, check)
             if keeper.begin(encoder, resume):
                 return
             print(
@@ -95,20 +101,32 @@ def train(source, output, choices, resume=False, distribute=False):
                         verbose="auto" if sys.stdout.isatty() else 2,
                     )
 
-        # The best weights, with codes fitted to the training pictures; and what they draw.
-        best = nice.load(keeper.weights)
-        best.codes = codes.of_pictures(best, x, found.y_train)
-        arrays = {**checkpoint.named(best.encoder), **best.codes.arrays()}
-        checkpoint.save(keeper.weights, arrays, best.configuration)
-        curve, samples, gif = (os.path.join(folder, name) for name in resuming.PICTURES)
-        row = f"{keeper.best['val_loss']:.2f} at epoch {keeper.best['epoch']}"
-        print(f"best validation loss {row}: {keeper.weights}")
-        pictures.save(curve, pictures.loss_curve(keeper.history, keeper.best))
-        pictures.save(samples, pictures.tile(best.sample(15 * 15), best.shape))
-        if film.frames:
-            pictures.save_film(gif, film.frames)
-        print(f"pictures: {curve}, {samples}" + f", {gif}" * bool(film.frames))
-        keeper.finish()
+        try:
+            end(keeper, film, x, found.y_train)
+        except Exception as error:  # whatever it is, what took so long is safe
+            raise Stopped(
+                f"{keeper.weights} holds the trained weights, but what follows them failed: "
+                f"{error}. Mend it, and repeat the command with --resume.",
+                1,
+            ) from error
+
+
+def end(keeper, film, x, labels):
+    """The best weights, with codes fitted to the training pictures; and what they draw."""
+    best = nice.load(keeper.weights)
+    best.codes = codes.of_pictures(best, x, labels)
+    arrays = {**checkpoint.named(best.encoder), **best.codes.arrays()}
+    keeper.check()
+    checkpoint.save(keeper.weights, arrays, best.configuration)
+    curve, samples, gif = (os.path.join(keeper.folder, name) for name in resuming.PICTURES)
+    row = f"{keeper.best['val_loss']:.2f} at epoch {keeper.best['epoch']}"
+    print(f"best validation loss {row}: {keeper.weights}")
+    pictures.save(curve, pictures.loss_curve(keeper.history, keeper.best))
+    pictures.save(samples, pictures.tile(best.sample(15 * 15), best.shape))
+    if film.frames:
+        pictures.save_film(gif, film.frames)
+    print(f"pictures: {curve}, {samples}" + f", {gif}" * bool(film.frames))
+    keeper.finish()
 
 
 # ------------------------------------------------------- Adam, and the pace of log_scale

@@ -9,11 +9,15 @@ import os
 import signal
 import sys
 
-from support.errors import Stopped, UserError
+from support.errors import Stopped, UserError, printable
+
+BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def start(parse):
     """Parse the flags by `parse()`, then load Keras. Returns: the flags."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # σ to a terminal of ASCII
     args = parse()
     with reporting():
         load_keras()
@@ -23,7 +27,9 @@ def start(parse):
 def load_keras():
     """Load Keras without the page that TensorFlow's C++ side prints before the first useful line.
 
-    Raises: `UserError` where the backend asked for is not installed.
+    Floats are float32 whatever ~/.keras/keras.json says: weights files hold nothing else.
+
+    Raises: `UserError` where the backend asked for is not installed, or cannot train.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # not 75 % of a GPU at once
@@ -32,6 +38,10 @@ def load_keras():
     try:
         import keras
 
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
+        if keras.backend.backend() not in BACKENDS:
+            raise ValueError(f"the backend {keras.backend.backend()} has no gradients")
         if keras.backend.backend() != "tensorflow" and "tensorflow" not in sys.modules:
             # Keras would load it all the same, to seed its generator: seconds, and lines on stderr.
             sys.modules["tensorflow"] = None
@@ -70,6 +80,8 @@ def reporting():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
+        if type(error).__name__ == "LinAlgError":  # NumPy's, which is not loaded yet
+            _end(f"the numbers in these weights are no numbers to compute with: {error}", 2)
         if not _is_out_of_memory(error):
             raise
         _end("out of memory: lower --batch-size, --units, --rows or --limit, what there is", 2)
@@ -84,5 +96,5 @@ def _is_out_of_memory(error):
 def _end(message, code):
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
-    sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {' '.join(message.split())}\n")
+    sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {printable(message)}\n")
     sys.exit(code)

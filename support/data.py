@@ -1,40 +1,41 @@
 """Pixels in, float32 (B, D) in [0, 1] out, with clear errors.
 
-MNIST (LeCun, Cortes and Burges, CC BY-SA 3.0) lies in data/mnist.npz, so that
-no network is needed. Any `.npz` of equal pictures will do in its place, and so
-will a folder of IDX files, as MNIST and its likes are published.
+MNIST (LeCun, Cortes and Burges, CC BY-SA 3.0) lies in data/mnist.npz, so that no network is
+needed. Equal pictures of any other kind will do in its place: see `readers`, and data/README.md.
 """
 
-import gzip
 import hashlib
 import math
-import os
-import struct
-import zipfile
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from support import shapes
 from support.errors import UserError
 from support.options import MNIST
+from support.readers import IDX, NAMES, read
 
-NAMES = ("x_train", "y_train", "x_test", "y_test")
+__all__ = ["IDX", "Pictures", "check_dim", "digest", "load", "scale"]
+
+ROUNDING = 1e-5  # so far beyond [0, 1] what was resized may lie
+DARK = (1, 16, 100)  # the largest of whole numbers that are hardly bytes
+PART = 2**22  # numbers checked at a time: of 2 GB no second copy is made
 
 
 class Pictures(NamedTuple):
-    """A data set. Pixels stay as they came, (N, D) uint8 or float32: `scale` makes them [0, 1].
+    """A data set. Pixels are rows (N, D), uint8 or float32: `scale` makes them [0, 1].
 
-    `shape` is (height, width) of one; flat rows count as squares, else as one line.
-    `x_test` and the labels are None where the file has none.
+    `shape` is that of a picture, see `shapes`. `x_test` and the labels, (N,), are None where the
+    file has none.
     """
 
     x_train: np.ndarray
     y_train: np.ndarray | None
     x_test: np.ndarray | None
     y_test: np.ndarray | None
-    shape: tuple[int, int]
+    shape: tuple
 
     @property
     def x_new(self):
@@ -64,29 +65,33 @@ def digest(*arrays):
 
 
 def load(source=MNIST, dim=None):
-    """Load pictures from an `.npz` file or an IDX folder, or "fashion_mnist" (keras.datasets).
+    """Load pictures from a file, a folder, or a set of keras.datasets: see `readers.read`.
 
-    The file holds `x_train` and, optionally, `x_test`, `y_train`, `y_test`;
-    pictures are (N, H, W) or (N, D), uint8 in 0–255 or float in [0, 1]. The folder
-    holds the like as train-images-idx3-ubyte, …, with or without .gz. `dim` is the number
-    of pixels that a flow asks for, if there is one already.
+    Pictures are (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, D): whole numbers from 0 to 255 of
+    any type, bool, or floats in [0, 1]. `dim` is the number of pixels that a flow asks for, if
+    there is one already.
 
     Returns: `Pictures`.
     Raises: `UserError` for a missing, damaged, pickled or unusable file, or another `dim`.
     """
-    arrays = _fashion_mnist() if source == "fashion_mnist" else _read(source)
-    shape = arrays["x_train"].shape[1:]
+    arrays, shape = read(source), None
     for name in ("x_train", "x_test"):
         if name in arrays:
-            arrays[name] = _check(arrays[name], f"{name} of {source}", shape)
-    for images, labels in (("x_train", "y_train"), ("x_test", "y_test")):
-        if labels in arrays and (
-            images not in arrays or arrays[labels].shape != arrays[images].shape[:1]
-        ):
-            raise UserError(f"{labels} of {source} must hold one label for each row of {images}.")
+            said = f"{name} of {source}"
+            pictures = _of_pictures(arrays[name], said)
+            if shape not in (None, pictures.shape[1:]):
+                raise UserError(f"{said} has pictures of {pictures.shape[1:]}, x_train of {shape}.")
+            shape = pictures.shape[1:]
+            _check_even(shape, said)
+            arrays[name] = shapes.flat(_numbers(pictures, said, name == "x_train"))
+    _set_labels(arrays, source)
     if dim:
         check_dim(arrays["x_train"], dim, source)
-    shape = shape if len(shape) == 2 else _square(shape[0])
+    if len(shape) == 1:
+        shape = shapes.of_rows(shape[0])
+        if shape[0] == 1:
+            print(f"rows of {shape[1]:,} numbers are no squares: shown as lines. Pictures saved as "
+                  "(N, height, width) or (N, height, width, 3) keep their shape.")  # fmt: skip
     return Pictures(*(arrays.get(name) for name in NAMES), shape)
 
 
@@ -109,101 +114,97 @@ def scale(pixels, levels=255):
     return ops.cast(pixels, "float32") * (width / levels)
 
 
-def _fashion_mnist():
-    try:
-        (x, y), (x_test, y_test) = keras.datasets.fashion_mnist.load_data()
-    except Exception as error:  # Keras raises a plain Exception where there is no network
-        raise UserError(f"fashion_mnist could not be downloaded: {error}") from None
-    return dict(zip(NAMES, (x, y, x_test, y_test)))
-
-
-def _read(path):
-    if not os.path.exists(path):
-        raise UserError(f"there is no data file {path}. Give --data an .npz file.")
-    try:
-        arrays = _idx_folder(path) if os.path.isdir(path) else _npz(path)
-    except UserError:
-        raise
-    except Exception as error:  # zlib, zipfile, gzip and NumPy raise nearly anything
-        raise UserError(f"{path} is damaged, or no data file: {error}") from None
-    if "x_train" not in arrays:
-        raise UserError(f"{path} holds no array x_train.")
-    return arrays
-
-
-def _check_size(claimed, path):
-    """A small file must not be able to fill the memory: real pictures shrink by 5 to 20."""
-    if claimed > 100 * os.path.getsize(path) + 2**26:
-        raise UserError(f"{path} claims to hold {claimed:,} bytes, far too many for its size.")
-
-
-def _npz(path):
-    if not zipfile.is_zipfile(path):
+def _of_pictures(x, name):
+    """An array as (N, D), (N, H, W) or (N, H, W, 3)."""
+    channels = (1, shapes.COLOURS)
+    if x.ndim == 4 and x.shape[3] not in channels and x.shape[1] in channels:
+        x = np.moveaxis(x, 1, -1)  # as PyTorch has them
+    if x.ndim == 4 and x.shape[3] == 1:
+        x = x[..., 0]
+    if x.ndim not in (2, 3, 4) or 0 in x.shape or (x.ndim == 4 and x.shape[3] != shapes.COLOURS):
         raise UserError(
-            f"{path} is not an .npz file, or is cut short. Save arrays with numpy.savez."
+            f"{name} must be (N, H, W), (N, H, W, 3) or (N, D), not empty; its shape is {x.shape}. "
+            "numpy.moveaxis and numpy.reshape bring it there."
         )
-    with zipfile.ZipFile(path) as file:
-        members = {name: name + ".npy" for name in NAMES if name + ".npy" in file.namelist()}
-        _check_size(sum(file.getinfo(member).file_size for member in members.values()), path)
-    with np.load(path, allow_pickle=False) as file:  # pickled objects could run code
-        return {name: np.ascontiguousarray(file[name]) for name in members}
-
-
-IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte",
-       "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")  # fmt: skip
-
-
-def _idx_folder(folder):
-    arrays = {}
-    for name, base in zip(NAMES, IDX):
-        for end, open_ in (("", open), (".gz", gzip.open)):
-            path = os.path.join(folder, base + end)
-            if os.path.exists(path):
-                with open_(path, "rb") as stream:
-                    arrays[name] = _idx(stream, path)
-                break
-    if "x_train" not in arrays:
-        raise UserError(f"the folder {folder} holds no {IDX[0]}, nor {IDX[0]}.gz.")
-    return arrays
-
-
-def _idx(stream, path):
-    """IDX: two zeros, 8 for uint8, the number of dimensions, the dimensions, the bytes."""
-    zeros, kind, dimensions = struct.unpack(">HBB", stream.read(4))
-    if zeros or kind != 8 or dimensions not in (1, 3):
-        raise UserError(f"{path} is not an IDX file of bytes.")
-    shape = struct.unpack(f">{dimensions}I", stream.read(4 * dimensions))
-    size = math.prod(shape)
-    _check_size(size, path)
-    content = stream.read(size)
-    if len(content) != size or stream.read(1):
-        raise UserError(f"{path} does not have the size that it claims.")
-    return np.frombuffer(bytearray(content), "uint8").reshape(shape)
-
-
-def _check(x, name, shape):
-    if x.ndim not in (2, 3) or 0 in x.shape:
-        raise UserError(f"{name} must be (N, H, W) or (N, D), not empty; its shape is {x.shape}.")
-    if x.shape[1:] != shape:
-        raise UserError(f"{name} has pictures of {x.shape[1:]}, x_train of {shape}.")
-    x = x.reshape(len(x), -1)
-    if x.shape[1] % 2:
-        raise UserError(
-            f"{name} has {x.shape[1]} pixels a picture; two halves need an even number: "
-            "add or drop one column."
-        )
-    if x.dtype == np.uint8:
-        return x
-    if not np.issubdtype(x.dtype, np.floating):
-        raise UserError(f"{name} must be uint8 (0-255) or float (0-1), not {x.dtype}.")
-    x = x.astype("float32")
-    if not np.isfinite(x).all():
-        raise UserError(f"{name} holds NaN or infinite values.")
-    if x.min() < 0 or x.max() > 1:
-        raise UserError(f"{name} has floats from {x.min():g} to {x.max():g}; scale them to [0, 1].")
     return x
 
 
-def _square(dim):
-    side = round(dim**0.5)
-    return (side, side) if side * side == dim else (1, dim)
+def _check_even(shape, name):
+    dim = math.prod(shape)
+    if dim % 2 == 0:
+        return
+    mend = "add or drop one column."
+    if len(shape) == 1 and shapes.of_rows(dim - 1)[0] > 1:  # 785, as tables have them
+        mend = (
+            "the first or the last is a label, or so it seems. Save it apart: "
+            "numpy.savez('data.npz', x_train=x[:, 1:], y_train=x[:, 0])"
+        )
+    raise UserError(f"{name} has {dim} pixels a picture; two halves need an even number: {mend}")
+
+
+def _numbers(x, name, training):
+    """Pixels as uint8 or as float32 in [0, 1]; what would train, but wrongly, is refused."""
+    if x.dtype == bool:
+        return x * np.uint8(255)
+    if x.dtype.kind not in "iuf":
+        raise UserError(f"{name} must hold numbers, 0 to 255 or floats from 0 to 1, not {x.dtype}.")
+    low, high, whole = _range(x)
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise UserError(f"{name} holds NaN or infinite values.")
+    if x.dtype.kind == "f" and low >= -ROUNDING and high <= 1 + ROUNDING:
+        x = x.astype("float32", copy=False)
+        return x if 0 <= low and high <= 1 else np.clip(x, 0, 1)
+    if low < 0 or high > 255 or not whole:
+        kind = "floats" if x.dtype.kind == "f" else "whole numbers"
+        mend = f"(x - {low:g}) / {high - low:g}" if low < 0 else f"x / {high:g}"
+        raise UserError(
+            f"{name} has {kind} from {low:g} to {high:g}; scale them to [0, 1]: save {mend}"
+        )
+    if training and 0 < high <= max(DARK):
+        likely = next((int(dark) for dark in DARK if high <= dark < max(DARK)), int(high))
+        raise UserError(
+            f"{name} has whole numbers from {low:g} to {high:g}: as bytes, up to 255, nearly "
+            f"black. Save x / {likely} where {likely} is white, or x / 255 where they are so dark."
+        )
+    return x.astype("uint8", copy=False)
+
+
+def _range(x):
+    """Least and largest, and whether all are whole numbers; NaN where there is one."""
+    low, high, whole = math.inf, -math.inf, True
+    rows = max(1, PART // max(1, math.prod(x.shape[1:])))
+    for start in range(0, len(x), rows):
+        part = x[start : start + rows]
+        least, largest = float(part.min()), float(part.max())
+        if math.isnan(least):
+            return least, least, False
+        low, high = min(low, least), max(high, largest)
+        whole = whole and (part.dtype.kind != "f" or bool((part == np.floor(part)).all()))
+    return low, high, whole
+
+
+def _set_labels(arrays, source):
+    """Make labels (N,): of (N, 1) or one-hot ones, and numbers of names."""
+    names = [name for name in ("y_train", "y_test") if name in arrays]
+    for name in names:
+        images, y = name.replace("y", "x"), arrays[name]
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        elif y.ndim == 2 and y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all():
+            y = y.argmax(axis=1) if (y.sum(axis=1) == 1).all() else y
+        if images not in arrays or y.shape != arrays[images].shape[:1]:
+            raise UserError(
+                f"{name} of {source} must hold one label for each row of {images}; its shape is "
+                f"{y.shape}."
+            )
+        arrays[name] = y
+    if any(arrays[name].dtype.kind in "US" for name in names):
+        words = [arrays[name].astype("U") for name in names]
+        kinds, numbers = np.unique(np.concatenate(words), return_inverse=True)
+        if all(kind.isdecimal() and len(kind) < 10 for kind in kinds):
+            numbers = kinds.astype("int64")[numbers]
+        else:
+            shown = ", ".join(f"{number} {kind}" for number, kind in enumerate(kinds[:20]))
+            print(f"labels: {shown}{', …' * (len(kinds) > 20)}")
+        ends = np.cumsum([len(y) for y in words])[:-1]
+        arrays.update(zip(names, np.split(numbers.ravel(), ends)))

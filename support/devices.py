@@ -36,9 +36,9 @@ class Devices(NamedTuple):
         return rows[self.process * size : (self.process + 1) * size]
 
     @contextlib.contextmanager
-    def folder(self, output, state):
-        """The folder to write to: `output`; of a later process its own, with a copy of `state`."""
-        state = Path(output, state)
+    def folder(self, output, state, *others):
+        """The folder to write to: `output`; of a later process its own, with copies of those."""
+        state, *others = (Path(output, name) for name in (state, *others))
         if self.processes > 1:
             from jax.experimental.multihost_utils import process_allgather
 
@@ -49,8 +49,8 @@ class Devices(NamedTuple):
             yield output
             return
         with tempfile.TemporaryDirectory() as own, open(os.devnull, "w") as null:
-            if state.exists():
-                shutil.copy(state, own)
+            for path in filter(Path.exists, (state, *others)):
+                shutil.copy(path, own)
             with contextlib.redirect_stdout(null):
                 yield own
 

@@ -3,14 +3,24 @@
 import contextlib
 import glob
 import os
+import shutil
 import tempfile
+import zipfile
 
 import filelock
 
 from support.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 TEMPORARY = ".nice.tmp"
 LOCK = ".nice.lock"
+# What files of ours hold in their first kilobytes.
+KINDS = {".png": b"\x89PNG", ".gif": b"GIF8", ".npz": b"PK", ".json": b'"weights"',
+         ".csv": b"epoch,", ".safetensors": b"configuration"}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -32,12 +42,13 @@ def atomic(path):
         os.makedirs(folder, exist_ok=True)
         if os.path.isdir(path):
             raise IsADirectoryError(21, "it is a folder", path)
+        _sweep(folder, name)
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=TEMPORARY)
-        os.close(handle)
-        os.chmod(temporary, _mode(path))
-        yield temporary
-        _flush(temporary)
-        os.replace(temporary, path)
+        with _in_use(handle):
+            os.chmod(temporary, _mode(path))
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
         _flush(folder)
     except BrokenPipeError:
         raise  # stdout's, or the pipe's own: no file has failed
@@ -58,6 +69,51 @@ def write(path, content):
         file.write(content)
 
 
+def keep(source, target):
+    """Have a file under a second name; that takes no room, where the disk knows links."""
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:
+        with atomic(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def check_output(path, kind, reads=()):
+    """Refuse an output that would replace what is not of its kind, or what the command reads.
+
+    Args:
+        path: the file to be written.
+        kind: of `KINDS`.
+        reads: files and folders, as flags name them.
+
+    Raises: `UserError`.
+    """
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder, and cannot be written: name a file.")
+    if not os.path.isfile(path):
+        return
+    own = os.path.realpath(path)
+    for other in [*reads, *(source.rpartition(":")[0] for source in reads)]:
+        other = os.path.realpath(other) if other else None
+        if other and (own == other or own.startswith(os.path.join(other, "")) or (
+            os.path.isfile(other) and os.path.samefile(own, other))):  # fmt: skip
+            raise UserError(f"{path} is what this command reads: name another file to write.")
+    if os.path.getsize(path) and not _is_of(kind, path):
+        raise UserError(f"{path} is no {kind} file of ours, and stays: name another to write.")
+
+
+def _is_of(kind, path):
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    if kind == ".npz":
+        try:
+            with zipfile.ZipFile(path) as file:
+                return "samples.npy" in file.namelist()
+        except (zipfile.BadZipFile, OSError, ValueError):
+            return False
+    return KINDS[kind] in (head if kind in (".json", ".safetensors") else head[:8])
+
+
 def check_writable(folder):
     """Create `folder` if need be, and raise `UserError` where nothing can be written to it."""
     try:
@@ -76,10 +132,12 @@ def locked(folder, names=()):
 
     Removes what a killed run may have left half written there of the files called `names`.
 
+    Yields: a function to call before writing: it raises `UserError` where the folder has gone.
     Raises: `UserError` where another run holds the folder, or it cannot be written.
     """
     check_writable(folder)
-    lock = filelock.FileLock(os.path.join(folder, LOCK), timeout=0)
+    path = os.path.join(folder, LOCK)
+    lock = filelock.FileLock(path, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -91,11 +149,49 @@ def locked(folder, names=()):
         pass  # a network file system without locks: no reason not to train
     try:
         for name in names:
-            for path in glob.glob(os.path.join(glob.escape(folder), f".{name}.*{TEMPORARY}")):
-                os.remove(path)
-        yield
+            _sweep(folder, name)
+        held = _identity(path)
+
+        def check():
+            if _identity(path) != held:  # another training may hold what is called so now
+                raise UserError(
+                    f"the folder {folder} was moved or removed: nothing is written to another "
+                    "one. What lay in it goes on with --resume and its new name as --output."
+                )
+
+        yield check
     finally:
         lock.release()
+
+
+def _identity(path):
+    try:
+        return os.stat(path).st_dev, os.stat(path).st_ino
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def _in_use(handle):
+    """In here a temporary file, open as `handle`, is one that `_sweep` spares."""
+    try:
+        if fcntl:
+            with contextlib.suppress(OSError):  # a network file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+    finally:
+        os.close(handle)
+    if not fcntl:  # Windows renames nothing that is open
+        yield
+
+
+def _sweep(folder, name):
+    """Remove what killed processes have left half written of the file called `name`."""
+    for path in glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name)}.*{TEMPORARY}")):
+        with contextlib.suppress(OSError), open(path, "rb+") as file:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.remove(path)
 
 
 def _mode(path):

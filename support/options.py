@@ -7,7 +7,8 @@ import reprlib
 import sys
 from typing import Any, NamedTuple
 
-from support.errors import UserError
+from support import shapes
+from support.errors import UserError, printable
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MNIST = os.path.join(HERE, "data", "mnist.npz")
@@ -17,6 +18,7 @@ TRAINED = "nice" + SUFFIX
 TEMPERATURE = 3.3  # of fitted codes: samples as new as test digits, see docs/codes.md
 SHORT = reprlib.Repr()  # one line of whatever a damaged file holds
 SHORT.maxdict = 20
+LAYERS = 4000  # of all networks m
 
 
 class Number:
@@ -108,17 +110,18 @@ SCALES = {
 }  # fmt: skip
 # How a flow is trained.
 SCHEDULE = {
-    "epochs": Choice(Number(int, 1), 20, "passes over the training pictures"),
-    "batch_size": Choice(Number(int, 1), 128, "pictures a step"),
+    "epochs": Choice(Number(int, 1, 10**6), 20, "passes over the training pictures"),
+    "batch_size": Choice(Number(int, 1, 10**7), 128, "pictures a step"),
     "steps_per_execution": Choice(Number(int, 1, 10**6), None,
         "steps that the device does at a call; if not given 1 on a CPU, 52 on a GPU"),
-    "learning_rate": Choice(Number(float, above=0), 1e-3, "of Adam"),
+    "learning_rate": Choice(Number(float, above=0, high=1e6), 1e-3, "of Adam"),
     "schedule": Choice(str, "cosine", "of the learning rate: cosine, down to 0, or constant"),
-    "scale_pace": Choice(Number(float, above=0), None,
+    "scale_pace": Choice(Number(float, above=0, high=1e6), None,
         "learning rate of log_scale, as a multiple; 1 in 2018; if not given 10, or more where "
         "a short run needs more; 1 without noise"),
-    "epsilon": Choice(Number(float, above=0), 1e-4, "of Adam; 1e-7 in 2018, 1e-4 in the paper"),
-    "weight_decay": Choice(Number(float, 0), 0.5, "of the kernels, as in AdamW"),
+    "epsilon": Choice(Number(float, above=0, high=1e6), 1e-4,
+        "of Adam; 1e-7 in 2018, 1e-4 in the paper"),
+    "weight_decay": Choice(Number(float, 0, 1e6), 0.5, "of the kernels, as in AdamW"),
 }  # fmt: skip
 # On what its best epoch is chosen.
 VALIDATION = {
@@ -130,11 +133,12 @@ VALIDATION = {
 CHOICES = {**SCHEDULE, **VALIDATION, **MODEL, **SCALES}  # all that decide what a training gives
 # Where from, where to, on what: a resumed run may change these.
 PLACES = {
-    "data": Choice(str, MNIST, "an .npz file, an IDX folder, or fashion_mnist"),
+    "data": Choice(str, MNIST, "an .npz, .npy or IDX file, FILE:NAME for one array of it, a folder "
+        "of IDX files or of .png and .jpg, or cifar10, fashion_mnist, … of keras.datasets"),
     "output": Choice(str, WEIGHTS, "folder for weights, history and pictures"),
     "resume": Choice(bool, False, "go on after the last complete epoch; all other flags as before"),
     "distribute": Choice(bool, False, "train on all devices, with JAX: docs/performance.md"),
-}
+}  # fmt: skip
 RECIPES = {
     "best": {},
     "deep": {"couplings": 32, "units": 160, "depth": 2},  # a quarter of the weights, below -2250
@@ -184,7 +188,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {printable(message)}. See {self.prog} --help\n")
 
 
 def training(argv=None):
@@ -223,6 +227,11 @@ def pick(choices, names):
     return {name: choices[name] for name in names}
 
 
+def is_too_large(model):
+    """Whether a model has more layers than Keras builds in a minute."""
+    return model["couplings"] * (model["depth"] + 1) > LAYERS
+
+
 def configuration(choices, dim, shape):
     """What a weights file carries: the model, what its codes and pixels are, how it was trained."""
     return {
@@ -254,9 +263,8 @@ def check(configuration, priors, path):
         and SCALES["levels"].holds(configuration.get("levels"))
         and model["dim"] % 2 == 0
         and isinstance(shape, list)
-        and [type(side) for side in shape] == [int, int]
-        and min(shape) > 0
-        and shape[0] * shape[1] == model["dim"]
+        and shapes.fits(shape, model["dim"])
+        and not is_too_large(model)
         and isinstance(configuration.get("schedule", {}), dict)
     )
     if not sound:

@@ -4,7 +4,10 @@ import zipfile
 
 import numpy as np
 
+from support import shapes
 from support.files import atomic, write
+
+SIDE = 2**16 - 1  # of a GIF, at most
 
 
 def to_bytes(images):
@@ -20,18 +23,18 @@ def tile(images, shape, columns=None, margin=0, background=0):
 
     Args:
         images: (N, D), see `to_bytes`.
-        shape: (height, width) of one, height · width = D.
-        columns: pictures a row. Default: a square.
+        shape: of one, see `shapes`.
+        columns: pictures a row. Default: a square of them; one where they are mere lines.
         margin: pixels of `background`, a brightness in [0, 1], between and around them.
 
-    Returns: (H, W) uint8.
+    Returns: (H, W) uint8, or (H, W, 3).
     """
-    images = to_bytes(images).reshape(-1, *shape)
-    count, height, width = images.shape
-    columns = columns or int(np.ceil(count**0.5))
+    images = shapes.whole(to_bytes(images), shape)
+    count, height, width, *channels = images.shape
+    columns = columns or (1 if width >= 100 * height else int(np.ceil(count**0.5)))
     rows = -(-count // columns)
     whole = rows * (height + margin) + margin, columns * (width + margin) + margin
-    canvas = np.full(whole, to_bytes(background), dtype="uint8")
+    canvas = np.full((*whole, *channels), to_bytes(background), dtype="uint8")
     for i, image in enumerate(images):
         top = margin + i // columns * (height + margin)
         left = margin + i % columns * (width + margin)
@@ -40,7 +43,7 @@ def tile(images, shape, columns=None, margin=0, background=0):
 
 
 def enlarge(image, factor):
-    """Repeat every pixel, so that no viewer blurs it: (H, W) -> (factor·H, factor·W)."""
+    """Repeat every pixel, so that no viewer blurs it: (H, W, …) -> (factor·H, factor·W, …)."""
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
@@ -48,7 +51,7 @@ def captioned(image, title, caption, left=(), top=(), right=()):
     """Set a title above an image, a caption below, labels beside its rows and columns.
 
     Args:
-        image: (H, W) uint8; shown pixel by pixel.
+        image: (H, W) or (H, W, 3) uint8; shown pixel by pixel.
         title, caption: text; the caption may have several lines.
         left, right, top: labels spread evenly over the height and the width.
 
@@ -56,7 +59,7 @@ def captioned(image, title, caption, left=(), top=(), right=()):
     """
     from matplotlib.figure import Figure  # slow to load, and rarely needed
 
-    height, width = image.shape
+    height, width = image.shape[:2]
     line = 22  # pixels a line of text
     lines = caption.split("\n")
     beside, after = (
@@ -83,7 +86,7 @@ def captioned(image, title, caption, left=(), top=(), right=()):
     for i, row in enumerate(lines):
         write(full_width / 2, above + height + line * (i + 0.6) + 4, row, 9, "center")
     canvas = render(figure)
-    canvas[above : above + height, start : start + width] = image[..., None]
+    canvas[above : above + height, start : start + width] = image.reshape(height, width, -1)
     return canvas
 
 
@@ -131,13 +134,16 @@ def save_gif(path, frames, seconds=0.1):
 
 
 def save_film(path, frames):
-    """Write the frames of a training as a GIF: twice their size, the last one held."""
-    frames = [enlarge(frame, 2) for frame in frames]
+    """Write the frames of a training as a GIF: twice their size, the last one held.
+
+    Of more than a GIF can hold the top left.
+    """
+    frames = [enlarge(frame[: SIDE // 2, : SIDE // 2], 2) for frame in frames]
     save_gif(path, [*frames, *frames[-1:] * 4], seconds=0.5)
 
 
 def save_npz(path, parts, count, shape, **others):
-    """Write a stream of (n, D) pictures as one array `samples`, uint8 (count, H, W), atomically.
+    """Write a stream of (n, D) pictures as one array `samples`, uint8 (count, *shape), atomically.
 
     `others` are small arrays to write beside it.
     """
@@ -147,7 +153,7 @@ def save_npz(path, parts, count, shape, **others):
                 header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
                 np.lib.format.write_array_header_1_0(member, header)
                 for part in parts:
-                    member.write(to_bytes(part).tobytes())
+                    member.write(shapes.whole(to_bytes(part), shape).tobytes())
             for name, array in others.items():
                 with file.open(name + ".npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array)

@@ -9,14 +9,19 @@ A folder of training holds, written in this order after an epoch:
 Each is replaced atomically. Killed in between, a run goes on from the state of
 the epoch written last, repeats what came after it bit by bit, and writes the same files again.
 Where epochs are short, on a GPU, not each is written: writing takes a tenth of the time at most.
+
+What an earlier run has left there is first kept in run-1, run-2, …: nothing that took minutes is
+lost, `sample.py` finds the newest where it always was, and what is in run-1 can be gone on with
+or drawn from by its name.
 """
 
 import csv
+import filecmp
+import glob
 import io
 import math
 import os
 import shlex
-import shutil
 import signal
 import sys
 import time
@@ -31,10 +36,33 @@ from support.options import SUFFIX, TRAINED
 
 STATE = "nice.state" + SUFFIX
 HISTORY = "history.csv"
-PREVIOUS = "nice.previous" + SUFFIX
 PICTURES = ("loss.png", "samples.png", "training.gif")
 SHARE = 0.1  # of the time that writing may take
-FILES = (TRAINED, STATE, HISTORY, PREVIOUS, *PICTURES)
+FILES = (TRAINED, STATE, HISTORY, *PICTURES)
+RUN = "run-"
+GO_ON = " To go on with it, stop now and add --resume."
+
+
+def check_folder(folder, reads):
+    """Refuse a folder in which a training would replace what no training has written.
+
+    Args:
+        folder: of `--output`.
+        reads: what the command reads, see `files.check_output`.
+
+    Raises: `UserError`.
+    """
+    held = [name for name in FILES if os.path.lexists(os.path.join(folder, name))]
+    for name in held:
+        path, kind = os.path.join(folder, name), os.path.splitext(name)[1]
+        if kind == SUFFIX and os.path.isfile(path):
+            continue  # of whatever kind, it is kept
+        files.check_output(path, kind, reads)
+    if held and not {TRAINED, STATE} & set(held):
+        raise UserError(
+            f"{folder} holds {held[0]}, and no {TRAINED} that it would be of: name another "
+            "folder with --output, or move it away."
+        )
 
 
 # ---------------------------------------------------------------- the state, on disk
@@ -107,7 +135,11 @@ def best_of(history):
 
 
 def _is_film(frames):
-    return frames is not None and frames.dtype == "uint8" and (frames.ndim == 3 or not frames.size)
+    return (
+        frames is not None
+        and frames.dtype == "uint8"
+        and (frames.ndim in (3, 4) or not frames.size)
+    )
 
 
 def _is_row(row, epoch):
@@ -151,9 +183,10 @@ class Keeper(keras.callbacks.Callback):
         settings: all that decides the result, `{name: value}`: a resumed run must have the same.
         configuration: what the weights file is to carry.
         film: `Film`, whose frames are kept too.
+        check: called before anything is written.
     """
 
-    def __init__(self, folder, settings, configuration, film):
+    def __init__(self, folder, settings, configuration, film, check=lambda: None):
         super().__init__()
         self.folder = folder
         self.weights = os.path.join(folder, TRAINED)
@@ -162,46 +195,83 @@ class Keeper(keras.callbacks.Callback):
         self.configuration = configuration
         self.film = film
         self.history = []
-        self.keep_previous = False
+        self.check = check
+        self.earlier = {}  # of another run: {path: where it is to be kept}
         self.waiting = {}  # {path: arrays}, the best weights first
         self.written = time.monotonic()
         self.cost = 0.0  # seconds of the last writing
 
     def begin(self, encoder, resume):
         """Begin with a compiled encoder, or go on. Returns: whether the run is finished already."""
-        if not resume:
-            self._warn()
-        elif not os.path.exists(self.state):
+        if resume and not os.path.exists(self.state):
             print(f"nothing to resume in {self.state}: starting from the beginning")
-        else:
-            self.history, self.film.frames, finished = restore(encoder, self.state, self.settings)
-            if finished:
-                print(f"this run is finished: {self.weights}")
-                return True
-            self._write_history()
-            print(f"resumed after epoch {self.epoch}: {self.state}")
+            resume = False
+        if not resume:
+            self.earlier = self._earlier()
+            return False
+        self.history, self.film.frames, finished = restore(encoder, self.state, self.settings)
+        self._check_weights()
+        if finished:
+            print(f"this run is finished: {self.weights}")
+            return True
+        if self.film.frames and self.film.frames[0].shape != self.film.draw(encoder).shape:
+            raise UserError(f"{self.state} is damaged. Leave --resume out to start anew.")
+        self._write_history()
+        print(f"resumed after epoch {self.epoch}: {self.state}")
         return False
 
-    def _warn(self):
-        """Say what becomes of an earlier run in the folder."""
+    def _check_weights(self):
+        """Refuse weights that are missing, or of another run than the state."""
+        if not os.path.exists(self.weights):
+            raise UserError(
+                f"{self.weights}, this run's best weights, is missing: put it back, or leave "
+                "--resume out to start anew."
+            )
+        held, _ = checkpoint.read(self.weights)
+        same = all(
+            held.get(n) == self.configuration[n] for n in self.configuration.keys() - {"schedule"}
+        )
+        best = held.get("best")
+        # Killed between the two, the state may be of an epoch before.
+        later = (
+            isinstance(best, dict)
+            and _is_row(best, best.get("epoch"))
+            and best["epoch"] > self.epoch
+        )
+        if not same or not (later or best == self.best):
+            raise UserError(
+                f"{self.weights} is not of the run in {self.state}: put that run's own back, or "
+                "leave --resume out to start anew; both are kept."
+            )
+
+    def _earlier(self):
+        """Say what becomes of an earlier run in the folder: `{path: where it will be kept}`."""
+        names, said = FILES, "an unfinished run"
+        if not any(map(os.path.exists, (self.weights, self.state))):
+            return {}
         try:
             held, _ = read_state(self.state)
             best = best_of(held["history"])
-            # Not where a run that was killed in its first epoch has written its own already.
-            same = held["finished"] and checkpoint.read(self.weights)[0].get("best") == best
+            if held["finished"]:
+                said = f"a finished run, validation loss {best['val_loss']:.2f}"
+                if checkpoint.read(self.weights)[0].get("best") != best:
+                    raise UserError("a later run was killed in its first epoch")
         except UserError:
-            return  # none, or a damaged one
-        self.keep_previous = same
-        if same:
-            print(
-                f"{self.weights} is of a finished run, validation loss {best['val_loss']:.2f}: "
-                f"after this run's first epoch it is {PREVIOUS}."
-            )
-        elif not held["finished"]:
-            print(
-                f"{self.state} is of an unfinished run: it is replaced after this run's first "
-                "epoch. To go on with it, stop now and add --resume."
-            )
+            names, said = [TRAINED], "a run without a state that could be read"
+        folders = glob.glob(os.path.join(glob.escape(self.folder), RUN + "*"))
+        if os.path.exists(self.weights) and any(
+            os.path.isfile(kept) and filecmp.cmp(kept, self.weights, shallow=False)
+            for kept in (os.path.join(folder, TRAINED) for folder in folders)
+        ):
+            return {}  # a run that failed to write its first epoch has kept it already
+        numbers = [int(end) for end in (f.rpartition("-")[2] for f in folders) if end.isdecimal()]
+        target = os.path.join(self.folder, f"{RUN}{max(numbers, default=0) + 1}")
+        here = [name for name in names if os.path.exists(os.path.join(self.folder, name))]
+        print(
+            f"{here[0]} in {self.folder} is of {said}: this run's first epoch keeps it in "
+            f"{target}." + GO_ON * ("unfinished" in said)
+        )
+        return {os.path.join(self.folder, name): os.path.join(target, name) for name in here}
 
     @property
     def epoch(self):
@@ -236,10 +306,11 @@ class Keeper(keras.callbacks.Callback):
         if not self.waiting:
             return
         start = time.monotonic()
-        if self.keep_previous:
-            with files.atomic(os.path.join(self.folder, PREVIOUS)) as temporary:
-                shutil.copyfile(self.weights, temporary)
-            self.keep_previous = False
+        self.check()
+        for path, target in self.earlier.items():
+            files.check_writable(os.path.dirname(target))
+            files.keep(path, target)
+        self.earlier = {}
         if self.weights in self.waiting:
             best = {**self.configuration, "best": self.best}
             checkpoint.save(self.weights, self.waiting[self.weights], best)

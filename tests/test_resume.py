@@ -87,15 +87,19 @@ def test_an_unfinished_run_is_not_replaced_without_a_word(npz, tmp_path, killed,
 
 def test_a_finished_run_is_kept_beside_the_next(npz, tmp_path, killed, capsys):
     run(npz, tmp_path, "--epochs", "3")
-    good = (tmp_path / options.TRAINED).read_bytes()
+    good, before = (tmp_path / options.TRAINED).read_bytes(), result(tmp_path)
     capsys.readouterr()
     killed(npz, tmp_path, "--noise", "0.5", "--epochs", "2")
     said = capsys.readouterr().out
-    assert "of a finished run" in said and resuming.PREVIOUS in said and "unfinished" not in said
-    assert (tmp_path / resuming.PREVIOUS).read_bytes() == good
+    assert "of a finished run" in said and "run-1" in said and "unfinished" not in said
+    kept = tmp_path / "run-1"
+    assert (kept / options.TRAINED).read_bytes() == good and result(kept) == before
     run(npz, tmp_path, "--noise", "0.5", "--epochs", "2", "--resume")
-    assert (tmp_path / resuming.PREVIOUS).read_bytes() == good
+    assert result(kept) == before
     assert (tmp_path / options.TRAINED).read_bytes() != good
+    second = result(tmp_path)
+    run(npz, tmp_path, "--seed", "3")  # a third run costs neither of the two
+    assert result(kept) == before and result(tmp_path / "run-2") == second
 
 
 def test_a_run_killed_in_its_first_epoch_does_not_pass_for_the_one_before(npz, tmp_path, killed):
@@ -104,7 +108,7 @@ def test_a_run_killed_in_its_first_epoch_does_not_pass_for_the_one_before(npz, t
     for seed in ("1", "2"):  # killed between the weights and the state of epoch 1
         killed(npz, tmp_path, "--seed", seed, epochs=0)
         assert (tmp_path / options.TRAINED).read_bytes() != good
-        assert (tmp_path / resuming.PREVIOUS).read_bytes() == good
+        assert (tmp_path / "run-1" / options.TRAINED).read_bytes() == good
 
 
 OTHER = {

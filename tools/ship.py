@@ -30,7 +30,7 @@ from keras import ops
 
 import codes
 import nice
-from support import checkpoint
+from support import checkpoint, files
 from support.errors import UserError
 
 
@@ -48,6 +48,7 @@ def half(name, array):
 
 
 def main(args):
+    files.check_output(args.output, ".safetensors", [args.data])
     trained = nice.load(args.source)
     fitted = codes.fitted(trained, args.data)
     arrays = {**checkpoint.named(trained.encoder), **fitted.arrays()}
