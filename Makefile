@@ -4,7 +4,7 @@ VENV ?= .venv
 PORT ?= 8000
 RUN = $(VENV)/bin/python
 # JAX compiles the same small flows again and again.
-KEEP = JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(VENV)/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+KEEP = JAX_COMPILATION_CACHE_DIR='$(CURDIR)/$(VENV)/jax' JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 BESIDES = --ignore tests/test_scripts.py --ignore tests/test_crashes.py --ignore tests/test_notebook.py \
           --ignore tests/test_play.py --ignore tests/test_size.py --ignore tests/test_change.py
 
@@ -17,6 +17,8 @@ sample: $(VENV)/.run  ## digits at once, from the shipped weights or your own
 	$(RUN) sample.py
 
 play:  ## the page to play with, at the address it prints; nothing to install
+	@$(PYTHON) -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || \
+	  { echo "port $(PORT) is in use, another is not: make play PORT=8765"; exit 1; }
 	@echo "http://127.0.0.1:$(PORT)/play/"
 	@$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1
 
@@ -47,6 +49,7 @@ clean:  ## remove the virtual environment
 	rm -rf $(VENV)
 
 $(VENV)/.run: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet -r $<
 	touch $@

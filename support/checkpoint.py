@@ -35,9 +35,15 @@ def save(path, arrays, configuration):
 
     Raises: `UserError` where the file cannot be written; the one before it stays.
     """
-    arrays = {n: np.asarray(ops.convert_to_numpy(a), order="C") for n, a in arrays.items()}
+    arrays = {name: np.asarray(_numpy(a), order="C") for name, a in arrays.items()}
     metadata = {"configuration": json.dumps(configuration)}
     write(path, safetensors.numpy.save(arrays, metadata))
+
+
+def _numpy(array):
+    if isinstance(array, keras.Variable):  # by way of a tensor: else TensorFlow's is deprecated
+        array = ops.convert_to_tensor(array)
+    return ops.convert_to_numpy(array)
 
 
 def read(path):

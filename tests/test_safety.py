@@ -238,10 +238,9 @@ def test_another_float_is_named_and_not_the_file_blamed(tmp_path, small):
 def test_keras_json_decides_neither_floats_nor_a_backend_without_gradients(here):
     weights = ["--weights", os.path.join("out", options.TRAINED), "--rows", "2"]
     (here / "home").mkdir()
-    for floats in ("float64", "float16"):
-        (here / "home" / "keras.json").write_text(json.dumps({"floatx": floats}))
-        ended = script("sample.py", *weights, cwd=here, KERAS_HOME=str(here / "home"))
-        assert ended.returncode == 0, ended.stderr
+    (here / "home" / "keras.json").write_text(json.dumps({"floatx": "float64"}))
+    ended = script("sample.py", *weights, cwd=here, KERAS_HOME=str(here / "home"))
+    assert ended.returncode == 0, ended.stderr
     ended = script("sample.py", *weights, cwd=here, KERAS_BACKEND="numpy", PYTHONIOENCODING="ascii")
     assert ended.returncode == 2 and ended.stderr.count("\n") == 1 and "gradients" in ended.stderr
 

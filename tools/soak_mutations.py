@@ -25,6 +25,7 @@ import zipfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
+import imageio.v3 as imageio
 import numpy as np
 from conftest import DIM, SMALL, configuration, header, save
 
@@ -219,6 +220,30 @@ class Npy(Npz):
         super().load()
 
 
+class Bare(Npz):
+    """A bare array, which is mapped."""
+
+    name = "data.npy"
+
+    def make(self):
+        np.save(self.path, np.random.default_rng(0).integers(0, 256, (250, 4, 4)).astype("uint8"))
+
+
+class Picture(Npz):
+    """One picture of a folder of them."""
+
+    name = "picture.png"
+
+    def make(self):
+        x = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype("uint8")
+        for name in (self.name, "second.png"):
+            imageio.imwrite(os.path.join(self.folder, name), x)
+
+    def load(self):
+        found = data.load(self.folder)
+        assert found.x_train.ndim == 2 and found.x_train.dtype == "uint8"
+
+
 class Idx(Target):
     """A folder of IDX files, one of them gzipped and mutated."""
 
@@ -254,7 +279,8 @@ class Header(Idx):
 
 ANEW = {"damage": staticmethod(tamper)}  # the same files, their headers written anew
 KINDS = (Weights, type("WeightsHeader", (Weights,), ANEW), State,
-         type("StateHeader", (State,), ANEW), Npz, Npy, Idx, Header)  # fmt: skip
+         type("StateHeader", (State,), ANEW), Npz, Npy, Idx, Header, Bare,
+         Picture)  # fmt: skip
 TARGETS = {kind.__name__: kind for kind in KINDS}
 SECONDS, MEMORY = 5, 2 * 2**30  # of computing; a busy machine may take longer
 HANG = 300  # seconds by the clock
