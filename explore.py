@@ -456,7 +456,7 @@ def main(args):
     made, names = 0, PICTURES if args.picture == "all" else [args.picture]
     for name in names:
         for end in (".png", ".gif"):
-            files.check_output(os.path.join(args.output, name + end), end)
+            files.check_output(os.path.join(args.output, name + end), end, [args.data])
     for name in names:
         start, path = time.perf_counter(), os.path.join(args.output, name)
         try:

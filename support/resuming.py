@@ -247,8 +247,6 @@ class Keeper(keras.callbacks.Callback):
     def _earlier(self):
         """Say what becomes of an earlier run in the folder: `{path: where it will be kept}`."""
         names, said = FILES, "an unfinished run"
-        if not any(map(os.path.exists, (self.weights, self.state))):
-            return {}
         try:
             held, _ = read_state(self.state)
             best = best_of(held["history"])
@@ -258,20 +256,21 @@ class Keeper(keras.callbacks.Callback):
                     raise UserError("a later run was killed in its first epoch")
         except UserError:
             names, said = [TRAINED], "a run without a state that could be read"
+        here = [name for name in names if os.path.exists(os.path.join(self.folder, name))]
         folders = glob.glob(os.path.join(glob.escape(self.folder), RUN + "*"))
-        if os.path.exists(self.weights) and any(
-            os.path.isfile(kept) and filecmp.cmp(kept, self.weights, shallow=False)
-            for kept in (os.path.join(folder, TRAINED) for folder in folders)
-        ):
-            return {}  # a run that failed to write its first epoch has kept it already
+        if not here or any(self._is_kept(here, folder) for folder in folders):
+            return {}  # by a run, say, that then failed to write its first epoch
         numbers = [int(end) for end in (f.rpartition("-")[2] for f in folders) if end.isdecimal()]
         target = os.path.join(self.folder, f"{RUN}{max(numbers, default=0) + 1}")
-        here = [name for name in names if os.path.exists(os.path.join(self.folder, name))]
         print(
             f"{here[0]} in {self.folder} is of {said}: this run's first epoch keeps it in "
             f"{target}." + GO_ON * ("unfinished" in said)
         )
         return {os.path.join(self.folder, name): os.path.join(target, name) for name in here}
+
+    def _is_kept(self, names, folder):
+        pairs = [(os.path.join(self.folder, n), os.path.join(folder, n)) for n in names]
+        return all(os.path.isfile(b) and filecmp.cmp(a, b, shallow=False) for a, b in pairs)
 
     @property
     def epoch(self):

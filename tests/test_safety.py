@@ -88,6 +88,10 @@ def test_weights_without_their_state_are_kept(here, capsys):
     run("data.npz", here / "out", "--seed", "1")
     assert (here / "out" / "run-1" / options.TRAINED).read_bytes() == friends
     assert "run-1" in capsys.readouterr().out
+    assert not (here / "out" / "run-1" / resuming.HISTORY).exists()  # of which run would it be?
+    (here / "out" / options.TRAINED).unlink()
+    run("data.npz", here / "out", "--seed", "1")  # a state alone, and finished: nothing to keep
+    assert not (here / "out" / "run-2").exists()
     (here / "out" / options.TRAINED).write_bytes(b"no weights at all")
     run("data.npz", here / "out", "--seed", "2")
     assert (here / "out" / "run-2" / options.TRAINED).read_bytes() == b"no weights at all"
