@@ -41,8 +41,8 @@ def save(path, arrays, configuration):
 
 
 def _numpy(array):
-    if isinstance(array, keras.Variable):  # by way of a tensor: else TensorFlow's is deprecated
-        array = ops.convert_to_tensor(array)
+    if keras.backend.backend() == "tensorflow" and not isinstance(array, np.ndarray):
+        return ops.convert_to_tensor(array).numpy()  # Keras's own way is deprecated
     return ops.convert_to_numpy(array)
 
 

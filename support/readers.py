@@ -275,34 +275,23 @@ def _decoded(paths):
     """Pictures of one size: uint8 (N, H, W), or (N, H, W, 3) where one has colours."""
     from PIL import Image  # slow to load, and rarely needed
 
-    bar = keras.utils.Progbar(2 * len(paths), unit_name="picture")
-    sizes, grey = {}, True
+    bar, found = keras.utils.Progbar(len(paths), unit_name="picture"), []
     for path in paths:
         try:
             with Image.open(path) as image:
-                sizes.setdefault(image.size, path)
-                grey = grey and image.mode in ("1", "L", "LA")
-                if image.mode.startswith(("I", "F")):
-                    raise UserError(f"{path} has 16 bits a pixel or more: save it with 8.")
-        except OSError as error:
+                if image.mode.startswith(("I", "F")) or 3 * math.prod(image.size) > LARGEST:
+                    raise UserError(f"{path} has too many pixels, or more than 8 bits for each.")
+                grey = image.mode in ("1", "L", "LA")
+                found.append(np.asarray(image.convert("L" if grey else "RGB")))
+        except (OSError, SyntaxError) as error:
             raise UserError(f"{path} is damaged, or no picture: {error}") from None
-        if len(sizes) > 1:
-            (a, first), (b, other) = sizes.items()
+        (height, width), other = found[0].shape[:2], found[-1].shape[:2]
+        if other != (height, width):
             raise UserError(
-                f"{first} has {a[0]} x {a[1]} pixels, {other} {b[0]} x {b[1]}. Make them equal, "
-                f"with ImageMagick: mogrify -resize {a[0]}x{a[1]}! FILES"
+                f"{paths[0]} has {width} x {height} pixels, {path} {other[1]} x {other[0]}. Make "
+                f"them equal, with ImageMagick: mogrify -resize {width}x{height}! FILES"
             )
         bar.add(1)
-    (width, height), mode = next(iter(sizes)), "L" if grey else "RGB"
-    shape = (height, width) if grey else (height, width, 3)
-    if math.prod(shape) > LARGEST:
-        raise UserError(f"{paths[0]} has {width} x {height} pixels: too many.")
-    x = np.empty((len(paths), *shape), "uint8")
-    for i, path in enumerate(paths):
-        try:
-            with Image.open(path) as image:
-                x[i] = image.convert(mode)
-        except (OSError, SyntaxError) as error:
-            raise UserError(f"{path} is damaged: {error}") from None
-        bar.add(1)
-    return x
+    if len({x.ndim for x in found}) > 1:
+        found = [x if x.ndim == 3 else np.stack(3 * [x], axis=-1) for x in found]
+    return np.stack(found)

@@ -278,7 +278,7 @@ def test_a_huge_model_in_a_small_file_is_refused_at_once(small, path, choices):
     held["picture"] = [1, held["model"]["dim"]]
     save(path, small()[0], held)
     start = time.process_time()
-    with pytest.raises(UserError, match="arrays"):
+    with pytest.raises(UserError, match="arrays|configuration"):
         nice.load(path)
     assert time.process_time() - start < 2
 
@@ -295,7 +295,7 @@ def test_what_is_refused_is_never_allocated(small, path):
         return keras.layers.Dense(half, kernel_initializer=noting)
 
     save(path, small()[0])
-    with pytest.raises(UserError, match="arrays"):
+    with pytest.raises(UserError, match="arrays|configuration"):
         nice.load(path, m=m)
     nice.build(**SMALL)
     with keras.StatelessScope():
