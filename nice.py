@@ -344,7 +344,7 @@ class Trained:
         scale = self.encoder.maps[-1]
         if not isinstance(scale, Scale):
             return np.ones(self.dim, "float32")
-        return np.exp(-ops.convert_to_numpy(scale.log_scale))[0]
+        return np.exp(ops.convert_to_numpy(-scale.log_scale))[0]
 
     @property
     def pixel_sigma(self):
