@@ -41,7 +41,7 @@ import codes
 import nice
 import training
 from layers import Couple
-from support import data, files, inpainting, pictures, quality, shapes
+from support import data, files, inpainting, pictures, quality
 from support.batches import fit, steps
 from support.errors import UserError, printable
 
@@ -197,9 +197,7 @@ def spectrum(trained):
         chart.set_title(f"{collapsed} of {len(sigma)} dimensions have collapsed\n"
                         f"(σ at most 1.5 times that of noise alone, red line)")  # fmt: skip
     shown = image.imshow(
-        np.log10(shapes.whole(trained.pixel_sigma[None], trained.shape)[0])
-        .reshape(*trained.shape[:2], -1)
-        .mean(axis=-1),  # over the colours
+        np.log10(trained.pixel_sigma).reshape(*trained.shape[:2], -1).mean(axis=2),  # of colours
         interpolation="nearest",
     )
     figure.colorbar(shown, ax=image, label="log10 σ")
@@ -362,8 +360,8 @@ def inpaint(trained, known, pixels, seed=0, each=24, shown=4, steps=300, every=1
     mean = trained.scale(known).mean(axis=0)
     hidden = inpainting.masks(*trained.shape[:2], seed)
     x = trained.scale(pixels[: each * len(hidden)])
-    planes = trained.dim // next(iter(hidden.values())).size
-    mask = np.repeat([np.tile(m.ravel(), planes) for m in hidden.values()], each, axis=0)
+    colours = trained.dim // hidden["top"].size
+    mask = np.repeat([m.ravel().repeat(colours) for m in hidden.values()], each, axis=0)
     gradient = inpainting.log_likelihood_gradient(trained.encoder, trained.prior)
     rng = np.random.default_rng(seed)
 
@@ -453,21 +451,21 @@ PICTURES = {
 def main(args):
     files.check_writable(args.output)
     job = Job(args)
-    made, names = 0, PICTURES if args.picture == "all" else [args.picture]
+    made, names = 0, NAMES if args.picture == "all" else [args.picture]
     for name in names:
         for end in (".png", ".gif"):
             files.check_output(os.path.join(args.output, name + end), end, [args.data])
-    for name in names:
+    for i, name in enumerate(names, start=1):
         start, path = time.perf_counter(), os.path.join(args.output, name)
         try:
-            image = PICTURES[name](job)
+            found = PICTURES[name](job)
         except UserError as error:  # weights of other pictures, say: no reason to end here
-            if len(names) == 1 or (name == NAMES[-1] and not made):
+            if i == len(names) and not made:
                 raise
             print(f"{name} left out: {printable(str(error))}")
             continue
-        image, *film = image if isinstance(image, tuple) else (image,)
         made += 1
+        image, *film = found if isinstance(found, tuple) else (found,)
         pictures.save(path + ".png", image)
         for frames in film:
             pictures.save_gif(path + ".gif", frames)

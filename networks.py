@@ -34,21 +34,23 @@ def dense(half, units=1000, depth=5, output_activation="relu", dropout=0.0, dtyp
 class Convolution:
     """m as a convolution over half a picture: every other column, H × W/2.
 
-        K × (K+1) → `channels` relu → 1 × 1 → `channels` relu → K × K → 1
+        K × (K+1) → `channels` relu → 1 × 1 → `channels` relu → K × K → 1, or 3 in colour
 
     A small network on each pixel's neighbourhood, the same everywhere. Reversing turns a picture
     by 180° and so leaves even columns even: x1 is always the even columns, x2 the ones to their
     right. A first kernel of even width reaches as far to the left of x2 as to its right. The last
-    kernel starts at a tenth of its usual size, so that the flow starts near the identity.
+    kernel starts at a tenth of its usual size, so that the flow starts near the identity. In
+    colour a half has three of the six numbers of two pixels side by side.
 
     Args:
         width: W, of the whole picture; even.
         channels: of the hidden layers.
         kernel: K, odd.
         output_activation: of the last layer, "relu" or "linear".
+        colours: numbers a pixel.
     """
 
-    def __init__(self, width, channels=32, kernel=3, output_activation="linear"):
+    def __init__(self, width, channels=32, kernel=3, output_activation="linear", colours=1):
         if width % 2 or not kernel % 2:
             raise ValueError(
                 "A convolution for m needs pictures of even width and a kernel of odd size. "
@@ -58,6 +60,7 @@ class Convolution:
         self.channels = channels
         self.kernel = kernel
         self.output_activation = output_activation
+        self.colours = colours
 
     def __call__(self, half):
         small = keras.initializers.VarianceScaling(0.01, "fan_avg", "uniform")
@@ -70,10 +73,10 @@ class Convolution:
             )  # fmt: skip
 
         layers = [
-            keras.layers.Reshape((2 * half // self.width, self.width // 2, 1)),
+            keras.layers.Reshape((-1, self.width // 2, self.colours)),
             convolve(1, self.channels, (side, side + 1), "relu"),
             convolve(2, self.channels, 1, "relu"),
-            convolve(3, 1, side, self.output_activation, kernel_initializer=small),
+            convolve(3, self.colours, side, self.output_activation, kernel_initializer=small),
             keras.layers.Flatten(data_format="channels_last"),
         ]
         return keras.Sequential(layers, name="m")
@@ -96,6 +99,7 @@ def of_couplings(network, couplings, shape, shuffle, channels, kernel, output_ac
         return [None] * couplings
     if shuffle != "reverse":
         raise ValueError("A convolution for m needs --shuffle reverse: others tear pictures apart.")
-    convolution = Convolution(shape[1], channels, kernel, output_activation)
+    _, width, *colours = shape
+    convolution = Convolution(width, channels, kernel, output_activation, *colours)
     near = couplings if network == "conv" else couplings // 2
     return [convolution] * near + [None] * (couplings - near)

@@ -65,8 +65,8 @@ def wanted_labels(fitted, args):
     """The labels of the pictures asked for, one after the other: (N,) int32."""
     if (args.digits or args.digit is not None) and not fitted.is_labelled:
         raise UserError(
-            f"the codes of {args.weights} know no labels: its data had none, or too many, or no "
-            "whole numbers. For digits: --weights weights/pretrained.safetensors"
+            f"the codes of {args.weights} know no labels: its data had none, or more than "
+            f"{codes.CLASSES}. For digits: --weights weights/pretrained.safetensors"
         )
     count = args.count or args.rows**2
     if args.digits:

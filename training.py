@@ -43,8 +43,6 @@ def train(source, output, choices, resume=False, distribute=False):
     for name, known in (("prior", nice.PRIORS), ("schedule", SCHEDULES)):
         if choices[name] not in known:
             raise UserError(f"--{name} must be one of {', '.join(known)}, not {choices[name]}.")
-    if options.is_too_large(choices):
-        raise UserError(f"--couplings x --depth: at most {options.LAYERS:,} layers in all.")
     keras.utils.set_random_seed(choices["seed"])
     on = devices.start(choices["batch_size"]) if distribute else devices.ONE
     block = hardware.block(choices["steps_per_execution"], on.count == 1)
@@ -58,6 +56,8 @@ def train(source, output, choices, resume=False, distribute=False):
             # The pictures: uint8 (N, D); those for validation as the flow takes them.
             found = data.load(source)
             x, x_validation = found.split(choices["validation"])
+            if found.y_train is not None and len(np.unique(found.y_train)) > codes.CLASSES:
+                print(f"more than {codes.CLASSES} labels: there will be no pictures of a label")
             settings = {name.replace("_", "-"): value for name, value in choices.items()}
             settings |= {"data": data.digest(x, x_validation), "backend": keras.backend.backend()}
             validation = ops.convert_to_numpy(data.scale(x_validation, choices["levels"]))
@@ -111,10 +111,14 @@ def train(source, output, choices, resume=False, distribute=False):
             ) from error
 
 
+CODED = 2**28  # numbers of pictures that codes are fitted to, 1 GB of float32
+
+
 def end(keeper, film, x, labels):
-    """The best weights, with codes fitted to the training pictures; and what they draw."""
-    best = nice.load(keeper.weights)
-    best.codes = codes.of_pictures(best, x, labels)
+    """The best weights, with codes fitted to training pictures; and what they draw."""
+    best, every = nice.load(keeper.weights), 1 + x.size // CODED
+    labels = None if labels is None else labels[: len(x) : every]
+    best.codes = codes.of_pictures(best, x[::every], labels)
     arrays = {**checkpoint.named(best.encoder), **best.codes.arrays()}
     keeper.check()
     checkpoint.save(keeper.weights, arrays, best.configuration)

@@ -12,23 +12,22 @@ import keras
 import numpy as np
 from keras import ops
 
-from support import shapes
-from support.errors import UserError
-from support.options import MNIST
-from support.readers import IDX, NAMES, read
-
-__all__ = ["IDX", "Pictures", "check_dim", "digest", "load", "scale"]
+from support.errors import UserError, printable
+from support.options import COLOURS, MNIST
+from support.readers import NAMES, read
 
 ROUNDING = 1e-5  # so far beyond [0, 1] what was resized may lie
-DARK = (1, 16, 100)  # the largest of whole numbers that are hardly bytes
-PART = 2**22  # numbers checked at a time: of 2 GB no second copy is made
+KINDS = "biufUS"  # of labels: NumPy's letters for numbers and words
+DARK = 100  # whole numbers up to this are hardly bytes
+PART = 2**24  # numbers checked at a time: of 2 GB no second copy is made
 
 
 class Pictures(NamedTuple):
     """A data set. Pixels are rows (N, D), uint8 or float32: `scale` makes them [0, 1].
 
-    `shape` is that of a picture, see `shapes`. `x_test` and the labels, (N,), are None where the
-    file has none.
+    `shape` is that of a picture: (height, width), or (height, width, 3) in colour. A row has its
+    numbers as they lie there, the colours of a pixel side by side. `x_test` and the labels, (N,)
+    whole numbers, are None where the file has none.
     """
 
     x_train: np.ndarray
@@ -77,18 +76,19 @@ def load(source=MNIST, dim=None):
     arrays, shape = read(source), None
     for name in ("x_train", "x_test"):
         if name in arrays:
-            said = f"{name} of {source}"
-            pictures = _of_pictures(arrays[name], said)
-            if shape not in (None, pictures.shape[1:]):
-                raise UserError(f"{said} has pictures of {pictures.shape[1:]}, x_train of {shape}.")
-            shape = pictures.shape[1:]
-            _check_even(shape, said)
-            arrays[name] = shapes.flat(_numbers(pictures, said, name == "x_train"))
+            x = _numbers(_shaped(arrays[name], f"{name} of {source}"), f"{name} of {source}",
+                         name == "x_train")  # fmt: skip
+            if shape not in (None, x.shape[1:]):
+                raise UserError(f"x_test of {source} has pictures of {x.shape[1:]}, x_train of "
+                                f"{shape}.")  # fmt: skip
+            shape = x.shape[1:]
+            arrays[name] = x.reshape(len(x), -1)
     _set_labels(arrays, source)
     if dim:
         check_dim(arrays["x_train"], dim, source)
     if len(shape) == 1:
-        shape = shapes.of_rows(shape[0])
+        side = math.isqrt(shape[0])
+        shape = (side, side) if side * side == shape[0] else (1, *shape)
         if shape[0] == 1:
             print(f"rows of {shape[1]:,} numbers are no squares: shown as lines. Pictures saved as "
                   "(N, height, width) or (N, height, width, 3) keep their shape.")  # fmt: skip
@@ -114,32 +114,27 @@ def scale(pixels, levels=255):
     return ops.cast(pixels, "float32") * (width / levels)
 
 
-def _of_pictures(x, name):
-    """An array as (N, D), (N, H, W) or (N, H, W, 3)."""
-    channels = (1, shapes.COLOURS)
-    if x.ndim == 4 and x.shape[3] not in channels and x.shape[1] in channels:
-        x = np.moveaxis(x, 1, -1)  # as PyTorch has them
+def _shaped(x, name):
+    """An array as (N, D), (N, H, W) or (N, H, W, 3), D even."""
     if x.ndim == 4 and x.shape[3] == 1:
         x = x[..., 0]
-    if x.ndim not in (2, 3, 4) or 0 in x.shape or (x.ndim == 4 and x.shape[3] != shapes.COLOURS):
+    if x.ndim not in (2, 3, 4) or 0 in x.shape or x.ndim == 4 and x.shape[3] != COLOURS:
         raise UserError(
             f"{name} must be (N, H, W), (N, H, W, 3) or (N, D), not empty; its shape is {x.shape}. "
-            "numpy.moveaxis and numpy.reshape bring it there."
+            "Of (N, 3, H, W), as PyTorch has it, save x.transpose(0, 2, 3, 1)."
+        )
+    dim = math.prod(x.shape[1:])
+    if dim % 2:
+        mend = "add or drop one column."
+        if x.ndim == 2 and math.isqrt(dim - 1) ** 2 == dim - 1:  # 785, as tables have them
+            mend = (
+                "the first or the last is a label, or so it seems. Save it apart: "
+                "numpy.savez('data.npz', x_train=x[:, 1:], y_train=x[:, 0])"
+            )
+        raise UserError(
+            f"{name} has {dim} pixels a picture; two halves need an even number: {mend}"
         )
     return x
-
-
-def _check_even(shape, name):
-    dim = math.prod(shape)
-    if dim % 2 == 0:
-        return
-    mend = "add or drop one column."
-    if len(shape) == 1 and shapes.of_rows(dim - 1)[0] > 1:  # 785, as tables have them
-        mend = (
-            "the first or the last is a label, or so it seems. Save it apart: "
-            "numpy.savez('data.npz', x_train=x[:, 1:], y_train=x[:, 0])"
-        )
-    raise UserError(f"{name} has {dim} pixels a picture; two halves need an even number: {mend}")
 
 
 def _numbers(x, name, training):
@@ -148,63 +143,54 @@ def _numbers(x, name, training):
         return x * np.uint8(255)
     if x.dtype.kind not in "iuf":
         raise UserError(f"{name} must hold numbers, 0 to 255 or floats from 0 to 1, not {x.dtype}.")
-    low, high, whole = _range(x)
-    if not math.isfinite(low) or not math.isfinite(high):
+    low, high, floats = float(x.min()), float(x.max()), x.dtype.kind == "f"
+    if not math.isfinite(high - low):
         raise UserError(f"{name} holds NaN or infinite values.")
-    if x.dtype.kind == "f" and low >= -ROUNDING and high <= 1 + ROUNDING:
+    if floats and -ROUNDING <= low and high <= 1 + ROUNDING:
         x = x.astype("float32", copy=False)
         return x if 0 <= low and high <= 1 else np.clip(x, 0, 1)
-    if low < 0 or high > 255 or not whole:
-        kind = "floats" if x.dtype.kind == "f" else "whole numbers"
+    parts = np.array_split(x, 1 + x.size // PART) if floats else []
+    if low < 0 or high > 255 or not all((part % 1 == 0).all() for part in parts):
         mend = f"(x - {low:g}) / {high - low:g}" if low < 0 else f"x / {high:g}"
         raise UserError(
-            f"{name} has {kind} from {low:g} to {high:g}; scale them to [0, 1]: save {mend}"
+            f"{name} has {'floats' if floats else 'whole numbers'} from {low:g} to {high:g}; scale "
+            f"them to [0, 1]: save {mend}"
         )
-    if training and 0 < high <= max(DARK):
-        likely = next((int(dark) for dark in DARK if high <= dark < max(DARK)), int(high))
+    if training and 0 < high <= DARK:
         raise UserError(
             f"{name} has whole numbers from {low:g} to {high:g}: as bytes, up to 255, nearly "
-            f"black. Save x / {likely} where {likely} is white, or x / 255 where they are so dark."
+            f"black. Save x / {high:g} where {high:g} is white, or x / 255 where they are so dark."
         )
     return x.astype("uint8", copy=False)
 
 
-def _range(x):
-    """Least and largest, and whether all are whole numbers; NaN where there is one."""
-    low, high, whole = math.inf, -math.inf, True
-    rows = max(1, PART // max(1, math.prod(x.shape[1:])))
-    for start in range(0, len(x), rows):
-        part = x[start : start + rows]
-        least, largest = float(part.min()), float(part.max())
-        if math.isnan(least):
-            return least, least, False
-        low, high = min(low, least), max(high, largest)
-        whole = whole and (part.dtype.kind != "f" or bool((part == np.floor(part)).all()))
-    return low, high, whole
-
-
 def _set_labels(arrays, source):
-    """Make labels (N,): of (N, 1) or one-hot ones, and numbers of names."""
+    """Make labels (N,) int32: of (N, 1) and one-hot ones; words, and fractions, are counted."""
     names = [name for name in ("y_train", "y_test") if name in arrays]
     for name in names:
         images, y = name.replace("y", "x"), arrays[name]
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
-        elif y.ndim == 2 and y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all():
-            y = y.argmax(axis=1) if (y.sum(axis=1) == 1).all() else y
-        if images not in arrays or y.shape != arrays[images].shape[:1]:
+        elif y.ndim == 2 and y.size and y.dtype.kind in "biuf":
+            one_hot = (np.sort(y)[:, :-1] == 0).all() and (y.max(axis=1) == 1).all()
+            y = y.argmax(axis=1) if one_hot else y
+        if images not in arrays or y.shape != arrays[images].shape[:1] or y.dtype.kind not in KINDS:
             raise UserError(
-                f"{name} of {source} must hold one label for each row of {images}; its shape is "
-                f"{y.shape}."
+                f"{name} of {source} must hold one label for each row of {images}, a number or a "
+                f"word; its shape is {y.shape}."
             )
         arrays[name] = y
-    if any(arrays[name].dtype.kind in "US" for name in names):
-        words = [arrays[name].astype("U") for name in names]
-        kinds, numbers = np.unique(np.concatenate(words), return_inverse=True)
-        if all(kind.isdecimal() and len(kind) < 10 for kind in kinds):
-            numbers = kinds.astype("int64")[numbers]
-        else:
-            shown = ", ".join(f"{number} {kind}" for number, kind in enumerate(kinds[:20]))
-            print(f"labels: {shown}{', …' * (len(kinds) > 20)}")
-        ends = np.cumsum([len(y) for y in words])[:-1]
-        arrays.update(zip(names, np.split(numbers.ravel(), ends)))
+    if not names:
+        return
+    every = np.concatenate([arrays[name] for name in names])
+    try:
+        with np.errstate(invalid="ignore"):
+            numbers = every.astype("int32")  # "7" is 7, too
+        if every.dtype.kind in "iuf" and (numbers != every).any():
+            raise ValueError
+    except (ValueError, OverflowError):
+        kinds, numbers = np.unique(every, return_inverse=True)
+        shown = [f"{number} {kind}" for number, kind in enumerate(kinds[:20])]
+        print(printable(f"labels: {', '.join(shown)}{', …' * (len(kinds) > 20)}"))
+    ends = np.cumsum([len(arrays[name]) for name in names])[:-1]
+    arrays.update(zip(names, np.split(numbers.astype("int32"), ends)))

@@ -7,7 +7,6 @@ import reprlib
 import sys
 from typing import Any, NamedTuple
 
-from support import shapes
 from support.errors import UserError, printable
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -18,7 +17,8 @@ TRAINED = "nice" + SUFFIX
 TEMPERATURE = 3.3  # of fitted codes: samples as new as test digits, see docs/codes.md
 SHORT = reprlib.Repr()  # one line of whatever a damaged file holds
 SHORT.maxdict = 20
-LAYERS = 4000  # of all networks m
+COLOURS = 3
+LAYERS = 20_000  # far more than can be trained
 
 
 class Number:
@@ -227,11 +227,6 @@ def pick(choices, names):
     return {name: choices[name] for name in names}
 
 
-def is_too_large(model):
-    """Whether a model has more layers than Keras builds in a minute."""
-    return model["couplings"] * (model["depth"] + 1) > LAYERS
-
-
 def configuration(choices, dim, shape):
     """What a weights file carries: the model, what its codes and pixels are, how it was trained."""
     return {
@@ -263,8 +258,10 @@ def check(configuration, priors, path):
         and SCALES["levels"].holds(configuration.get("levels"))
         and model["dim"] % 2 == 0
         and isinstance(shape, list)
-        and shapes.fits(shape, model["dim"])
-        and not is_too_large(model)
+        and all(type(side) is int and side > 0 for side in shape)
+        and (len(shape) == 2 or shape[2:] == [COLOURS])
+        and math.prod(shape) == model["dim"]
+        and model["couplings"] * (model["depth"] + 1) <= LAYERS
         and isinstance(configuration.get("schedule", {}), dict)
     )
     if not sound:

@@ -4,7 +4,6 @@ import zipfile
 
 import numpy as np
 
-from support import shapes
 from support.files import atomic, write
 
 SIDE = 2**16 - 1  # of a GIF, at most
@@ -23,13 +22,13 @@ def tile(images, shape, columns=None, margin=0, background=0):
 
     Args:
         images: (N, D), see `to_bytes`.
-        shape: of one, see `shapes`.
+        shape: of one, see `data.Pictures`.
         columns: pictures a row. Default: a square of them; one where they are mere lines.
         margin: pixels of `background`, a brightness in [0, 1], between and around them.
 
     Returns: (H, W) uint8, or (H, W, 3).
     """
-    images = shapes.whole(to_bytes(images), shape)
+    images = to_bytes(images).reshape(-1, *shape)
     count, height, width, *channels = images.shape
     columns = columns or (1 if width >= 100 * height else int(np.ceil(count**0.5)))
     rows = -(-count // columns)
@@ -153,7 +152,7 @@ def save_npz(path, parts, count, shape, **others):
                 header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
                 np.lib.format.write_array_header_1_0(member, header)
                 for part in parts:
-                    member.write(shapes.whole(to_bytes(part), shape).tobytes())
+                    member.write(to_bytes(part).tobytes())
             for name, array in others.items():
                 with file.open(name + ".npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array)

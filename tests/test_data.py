@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import numpy
 
-from support import batches, data, options
+from support import batches, data, options, readers
 from support.errors import UserError
 
 
@@ -140,7 +140,7 @@ def idx(x):
 @pytest.mark.parametrize("end", ["", ".gz"])
 def test_idx_folders(tmp_path, rng, end):
     x, y = rng.integers(0, 256, (6, 4, 3)).astype("uint8"), np.arange(6, dtype="uint8")
-    for name, array in zip(data.IDX, (x, y, x[:2], y[:2])):
+    for name, array in zip(readers.IDX, (x, y, x[:2], y[:2])):
         content = idx(array)
         (tmp_path / (name + end)).write_bytes(gzip.compress(content) if end else content)
     found = data.load(str(tmp_path))
@@ -149,7 +149,7 @@ def test_idx_folders(tmp_path, rng, end):
 
 
 def test_damaged_idx_files_are_refused(tmp_path, rng):
-    path = tmp_path / data.IDX[0]
+    path = tmp_path / readers.IDX[0]
     whole = idx(rng.integers(0, 256, (6, 4, 3)).astype("uint8"))
     contents = {
         "truncated": whole[:-1],
@@ -190,7 +190,7 @@ def test_zip_bombs_are_refused_before_they_are_unpacked(tmp_path, rng):
     path = npz(tmp_path / "bomb.npz", array.getvalue())
     with pytest.raises(UserError, match="too many"):
         data.load(path)
-    (tmp_path / (data.IDX[0] + ".gz")).write_bytes(
+    (tmp_path / (readers.IDX[0] + ".gz")).write_bytes(
         gzip.compress(idx(np.zeros((2**18, 28, 28), "uint8")))
     )
     with pytest.raises(UserError, match="too many"):

@@ -10,7 +10,7 @@ from conftest import TINY, in_process, numpy, run
 
 import explore
 import nice
-from support import data, options, pictures, readers, shapes
+from support import data, options, pictures, readers
 from support.errors import UserError
 
 
@@ -39,8 +39,7 @@ def test_bool_is_black_and_white(tmp_path, bytes_):
     assert found.x_train.dtype == np.uint8 and set(np.unique(found.x_train)) == {0, 255}
 
 
-@pytest.mark.parametrize("most, said", [(1, "x / 1 "), (9, "x / 16 "), (16, "x / 16 "),
-                                        (90, "x / 90 ")])  # fmt: skip
+@pytest.mark.parametrize("most, said", [(1, "x / 1 "), (16, "x / 16 "), (90, "x / 90 ")])
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float64"])
 def test_numbers_too_dark_for_bytes_are_named(tmp_path, bytes_, most, said, dtype):
     x = (bytes_ % (most + 1)).astype(dtype)
@@ -191,18 +190,11 @@ def test_a_folder_of_pictures_with_folders_as_labels(tmp_path, bytes_):
     imageio.imwrite(tmp_path / "dog" / "0.png", colour)  # one of them has colours: all have
     found = data.load(str(tmp_path))
     assert found.shape == (4, 6, 3)
-    assert np.array_equal(shapes.whole(found.x_train, found.shape)[3], colour)
-    (tmp_path / "test" / "dog").mkdir(parents=True)
-    (tmp_path / "train").mkdir()
-    for kind in ("cat", "dog"):
-        os.rename(tmp_path / kind, tmp_path / "train" / kind)
-    imageio.imwrite(tmp_path / "test" / "dog" / "0.png", colour)
-    found = data.load(str(tmp_path))
-    assert len(found.x_train) == 6 and found.y_test.tolist() == [1]
-    imageio.imwrite(tmp_path / "train" / "dog" / "1.jpg", np.zeros((8, 8), "uint8"))
+    assert np.array_equal(found.x_train[3], colour.ravel())
+    imageio.imwrite(tmp_path / "dog" / "1.jpg", np.zeros((8, 8), "uint8"))
     with pytest.raises(UserError, match="6 x 4 pixels, .*8 x 8.*mogrify"):
         data.load(str(tmp_path))
-    (tmp_path / "train" / "dog" / "1.jpg").write_bytes(b"\xff\xd8 and no more")
+    (tmp_path / "dog" / "1.jpg").write_bytes(b"\xff\xd8 and no more")
     with pytest.raises(UserError, match="1.jpg is damaged"):
         data.load(str(tmp_path))
 
@@ -258,34 +250,15 @@ def test_sets_of_keras_by_name(monkeypatch, rng):
 # --------------------------------------------------------------------------- colour
 
 
-def test_shapes_go_there_and_back(rng):
-    for shape in ((4, 6), (4, 6, 3)):
-        x = rng.integers(0, 256, (5, *shape)).astype("uint8")
-        rows = shapes.flat(x)
-        assert rows.shape == (5, np.prod(shape)) and np.array_equal(shapes.whole(rows, shape), x)
-    plane = shapes.flat(x)[0].reshape(3, 4, 6)
-    assert np.array_equal(plane[1], x[0, ..., 1])  # green, all of it
-    assert not shapes.fits([4, 6, 2], 48) and not shapes.fits([4, True], 4)
-    assert shapes.fits([4, 6, 3], 72) and not shapes.fits([4, 6, 3], 24)
-
-
-def test_a_half_holds_whole_pixels_in_every_colour(rng):
-    """What `layers.Split` parts are columns, not the colours of a pixel."""
-    x = np.arange(4 * 6 * 3).reshape(1, 4, 6, 3)
-    even = np.isin(x, shapes.flat(x)[:, ::2])
-    assert np.array_equal(even.all(axis=-1), even.any(axis=-1))
-
-
-def test_one_channel_and_pytorch_order(tmp_path, bytes_, rng):
+def test_pictures_keep_their_shape(tmp_path, bytes_, rng):
     found = data.load(save(tmp_path / "own.npz", x_train=bytes_[..., None]))
     assert found.shape == (4, 6) and np.array_equal(found.x_train, bytes_.reshape(12, 24))
     x = rng.integers(0, 256, (7, 4, 6, 3)).astype("uint8")
     found = data.load(save(tmp_path / "own.npz", x_train=x))
-    assert np.array_equal(shapes.whole(found.x_train, found.shape), x)
-    again = data.load(save(tmp_path / "own.npz", x_train=np.moveaxis(x, -1, 1)))
-    assert np.array_equal(again.x_train, found.x_train) and again.shape == found.shape
-    with pytest.raises(UserError, match=r"\(N, H, W, 3\)"):
-        data.load(save(tmp_path / "own.npz", x_train=x.transpose(1, 2, 3, 0)))
+    assert found.shape == (4, 6, 3) and np.array_equal(found.x_train, x.reshape(7, 72))
+    for other in (np.moveaxis(x, -1, 1), x.transpose(1, 2, 3, 0)):
+        with pytest.raises(UserError, match=r"\(N, H, W, 3\)"):
+            data.load(save(tmp_path / "own.npz", x_train=other))
 
 
 @pytest.fixture(scope="module")
@@ -342,8 +315,11 @@ def test_every_picture_of_a_flow_in_colour(blobs, monkeypatch, capsys):
 
 
 def test_a_convolution_knows_the_width_of_a_picture_in_colour():
-    encoder, _ = nice.build(96, couplings=2, network="conv", shape=(4, 8, 3), seed=0)
+    encoder, decoder = nice.build(96, couplings=2, network="conv", shape=(4, 8, 3), seed=0)
     assert encoder.maps[2].make_m.width == 8
+    x = np.random.default_rng(0).random((5, 96)).astype("float32")
+    z = encoder(x)
+    assert np.abs(numpy(z) - x[:, ::-1]).max() > 0.01 and np.abs(decoder(z) - x).max() < 1e-5
 
 
 # ------------------------------------------------- nothing fails after the training
@@ -372,12 +348,8 @@ def test_a_picture_that_fails_costs_no_weights(npz, tmp_path, monkeypatch):
     assert nice.load(str(tmp_path / options.TRAINED)).codes is not None
     assert in_process("nice.py", *flags, "--resume") == (0, "")
     assert (tmp_path / "training.gif").exists()
-
-
-def test_without_labels_the_way_out_is_named(npz, tmp_path):
-    run(npz, tmp_path)
     weights = ["--weights", tmp_path / options.TRAINED, "--output", tmp_path / "x.png"]
-    code, stderr = in_process("sample.py", *weights, "--digit", "7")
+    code, stderr = in_process("sample.py", *weights, "--digit", "7")  # there were no labels
     assert code == 2 and "--weights weights/pretrained.safetensors" in stderr
 
 

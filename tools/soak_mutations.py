@@ -31,7 +31,7 @@ from conftest import DIM, SMALL, configuration, header, save
 
 import codes
 import nice
-from support import data, resuming
+from support import data, readers, resuming
 from support.errors import UserError
 
 # ------------------------------------------------------------------ what is damaged, and how
@@ -247,7 +247,7 @@ class Picture(Npz):
 class Idx(Target):
     """A folder of IDX files, one of them gzipped and mutated."""
 
-    name = data.IDX[0] + ".gz"
+    name = readers.IDX[0] + ".gz"
 
     def make(self):
         x = np.random.default_rng(0).integers(0, 256, (50, 4, 4)).astype("uint8")
