@@ -36,9 +36,9 @@ class Devices(NamedTuple):
         return rows[self.process * size : (self.process + 1) * size]
 
     @contextlib.contextmanager
-    def folder(self, output, state, *others):
-        """The folder to write to: `output`; of a later process its own, with copies of those."""
-        state, *others = (Path(output, name) for name in (state, *others))
+    def folder(self, output, *names):
+        """The folder to write to: `output`; of a later process its own, with copies of `names`."""
+        state, *others = (Path(output, name) for name in names)
         if self.processes > 1:
             from jax.experimental.multihost_utils import process_allgather
 

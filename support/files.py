@@ -3,24 +3,19 @@
 import contextlib
 import glob
 import os
-import shutil
 import tempfile
-import zipfile
+import time
 
 import filelock
 
 from support.errors import UserError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 TEMPORARY = ".nice.tmp"
 LOCK = ".nice.lock"
 # What files of ours hold in their first kilobytes.
-KINDS = {".png": b"\x89PNG", ".gif": b"GIF8", ".npz": b"PK", ".json": b'"weights"',
-         ".csv": b"epoch,", ".safetensors": b"configuration"}  # fmt: skip
+KINDS = {".png": b"\x89PNG", ".gif": b"GIF8", ".npz": b"samples.npy", ".json": b'"backend"',
+         ".csv": b"epoch,", ".safetensors": b"configuration",
+         ".txt": b"\n$ python bench.py"}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -42,13 +37,13 @@ def atomic(path):
         os.makedirs(folder, exist_ok=True)
         if os.path.isdir(path):
             raise IsADirectoryError(21, "it is a folder", path)
-        _sweep(folder, name)
+        _sweep(folder, name, age=3600)  # a younger one may be in use
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=TEMPORARY)
-        with _in_use(handle):
-            os.chmod(temporary, _mode(path))
-            yield temporary
-            _flush(temporary)
-            os.replace(temporary, path)
+        os.close(handle)
+        os.chmod(temporary, _mode(path))
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
         _flush(folder)
     except BrokenPipeError:
         raise  # stdout's, or the pipe's own: no file has failed
@@ -69,21 +64,12 @@ def write(path, content):
         file.write(content)
 
 
-def keep(source, target):
-    """Have a file under a second name; that takes no room, where the disk knows links."""
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError:
-        with atomic(target) as temporary:
-            shutil.copyfile(source, temporary)
-
-
 def check_output(path, kind, reads=()):
     """Refuse an output that would replace what is not of its kind, or what the command reads.
 
     Args:
         path: the file to be written.
-        kind: of `KINDS`.
+        kind: of `KINDS`; of any other nothing is replaced.
         reads: files and folders, as flags name them.
 
     Raises: `UserError`.
@@ -92,26 +78,17 @@ def check_output(path, kind, reads=()):
         raise UserError(f"{path} is a folder, and cannot be written: name a file.")
     if not os.path.isfile(path):
         return
-    own = os.path.realpath(path)
-    for other in [*reads, *(source.rpartition(":")[0] for source in reads)]:
-        other = os.path.realpath(other) if other else None
-        if other and (own == other or own.startswith(os.path.join(other, "")) or (
-            os.path.isfile(other) and os.path.samefile(own, other))):  # fmt: skip
+    for source in reads:
+        source = source if os.path.exists(source) else source.rpartition(":")[0]
+        within = os.path.join(os.path.realpath(source), "")
+        if os.path.exists(source) and (
+            os.path.samefile(path, source) or os.path.realpath(path).startswith(within)
+        ):
             raise UserError(f"{path} is what this command reads: name another file to write.")
-    if os.path.getsize(path) and not _is_of(kind, path):
-        raise UserError(f"{path} is no {kind} file of ours, and stays: name another to write.")
-
-
-def _is_of(kind, path):
     with open(path, "rb") as file:
         head = file.read(4096)
-    if kind == ".npz":
-        try:
-            with zipfile.ZipFile(path) as file:
-                return "samples.npy" in file.namelist()
-        except (zipfile.BadZipFile, OSError, ValueError):
-            return False
-    return KINDS[kind] in (head if kind in (".json", ".safetensors") else head[:8])
+        if head and (kind not in KINDS or KINDS[kind] not in head):
+            raise UserError(f"{path} is no {kind} file of ours, and stays: name another to write.")
 
 
 def check_writable(folder):
@@ -150,11 +127,11 @@ def locked(folder, names=()):
     try:
         for name in names:
             _sweep(folder, name)
-        held = _identity(path)
+        held = os.stat(path)
 
         def check():
-            if _identity(path) != held:  # another training may hold what is called so now
-                raise UserError(
+            if not os.path.exists(path) or not os.path.samestat(os.stat(path), held):
+                raise UserError(  # another training may hold what is called so now
                     f"the folder {folder} was moved or removed: nothing is written to another "
                     "one. What lay in it goes on with --resume and its new name as --output."
                 )
@@ -164,34 +141,12 @@ def locked(folder, names=()):
         lock.release()
 
 
-def _identity(path):
-    try:
-        return os.stat(path).st_dev, os.stat(path).st_ino
-    except OSError:
-        return None
-
-
-@contextlib.contextmanager
-def _in_use(handle):
-    """In here a temporary file, open as `handle`, is one that `_sweep` spares."""
-    try:
-        if fcntl:
-            with contextlib.suppress(OSError):  # a network file system without locks
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-    finally:
-        os.close(handle)
-    if not fcntl:  # Windows renames nothing that is open
-        yield
-
-
-def _sweep(folder, name):
-    """Remove what killed processes have left half written of the file called `name`."""
+def _sweep(folder, name, age=0):
+    """Remove what killed processes have left half written of `name`, `age` seconds ago or more."""
     for path in glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name)}.*{TEMPORARY}")):
-        with contextlib.suppress(OSError), open(path, "rb+") as file:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.remove(path)
+        with contextlib.suppress(OSError):
+            if time.time() - os.path.getmtime(path) >= age:
+                os.remove(path)
 
 
 def _mode(path):

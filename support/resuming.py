@@ -17,11 +17,12 @@ or drawn from by its name.
 
 import csv
 import filecmp
-import glob
 import io
+import itertools
 import math
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -39,7 +40,6 @@ HISTORY = "history.csv"
 PICTURES = ("loss.png", "samples.png", "training.gif")
 SHARE = 0.1  # of the time that writing may take
 FILES = (TRAINED, STATE, HISTORY, *PICTURES)
-RUN = "run-"
 GO_ON = " To go on with it, stop now and add --resume."
 
 
@@ -54,10 +54,7 @@ def check_folder(folder, reads):
     """
     held = [name for name in FILES if os.path.lexists(os.path.join(folder, name))]
     for name in held:
-        path, kind = os.path.join(folder, name), os.path.splitext(name)[1]
-        if kind == SUFFIX and os.path.isfile(path):
-            continue  # of whatever kind, it is kept
-        files.check_output(path, kind, reads)
+        files.check_output(os.path.join(folder, name), os.path.splitext(name)[1], reads)
     if held and not {TRAINED, STATE} & set(held):
         raise UserError(
             f"{folder} holds {held[0]}, and no {TRAINED} that it would be of: name another "
@@ -135,11 +132,8 @@ def best_of(history):
 
 
 def _is_film(frames):
-    return (
-        frames is not None
-        and frames.dtype == "uint8"
-        and (frames.ndim in (3, 4) or not frames.size)
-    )
+    known = frames is not None and frames.dtype == "uint8"
+    return known and (frames.ndim in (3, 4) or not frames.size)
 
 
 def _is_row(row, epoch):
@@ -222,55 +216,36 @@ class Keeper(keras.callbacks.Callback):
 
     def _check_weights(self):
         """Refuse weights that are missing, or of another run than the state."""
-        if not os.path.exists(self.weights):
-            raise UserError(
-                f"{self.weights}, this run's best weights, is missing: put it back, or leave "
-                "--resume out to start anew."
-            )
         held, _ = checkpoint.read(self.weights)
-        same = all(
-            held.get(n) == self.configuration[n] for n in self.configuration.keys() - {"schedule"}
-        )
-        best = held.get("best")
-        # Killed between the two, the state may be of an epoch before.
-        later = (
-            isinstance(best, dict)
-            and _is_row(best, best.get("epoch"))
-            and best["epoch"] > self.epoch
-        )
-        if not same or not (later or best == self.best):
+        best = held.pop("best", None)
+        ours = best == self.best  # or of a later epoch: the run was killed between the two
+        if isinstance(best, dict) and _is_row(best, best.get("epoch")):
+            ours = ours or best["epoch"] > self.epoch
+        own = self.configuration
+        if not ours or {**held, "schedule": None} != {**own, "schedule": None}:
             raise UserError(
                 f"{self.weights} is not of the run in {self.state}: put that run's own back, or "
-                "leave --resume out to start anew; both are kept."
+                "leave --resume out to start anew."
             )
 
     def _earlier(self):
         """Say what becomes of an earlier run in the folder: `{path: where it will be kept}`."""
-        names, said = FILES, "an unfinished run"
+        here = [name for name in FILES if os.path.exists(os.path.join(self.folder, name))]
+        for number in itertools.count(1):
+            target = os.path.join(self.folder, f"run-{number}")
+            if not here or filecmp.cmpfiles(self.folder, target, here, shallow=False)[0] == here:
+                return {}  # kept by a run, say, that then failed to write its first epoch
+            if not os.path.exists(target):
+                break
         try:
-            held, _ = read_state(self.state)
-            best = best_of(held["history"])
-            if held["finished"]:
-                said = f"a finished run, validation loss {best['val_loss']:.2f}"
-                if checkpoint.read(self.weights)[0].get("best") != best:
-                    raise UserError("a later run was killed in its first epoch")
+            finished = read_state(self.state)[0]["finished"]
         except UserError:
-            names, said = [TRAINED], "a run without a state that could be read"
-        here = [name for name in names if os.path.exists(os.path.join(self.folder, name))]
-        folders = glob.glob(os.path.join(glob.escape(self.folder), RUN + "*"))
-        if not here or any(self._is_kept(here, folder) for folder in folders):
-            return {}  # by a run, say, that then failed to write its first epoch
-        numbers = [int(end) for end in (f.rpartition("-")[2] for f in folders) if end.isdecimal()]
-        target = os.path.join(self.folder, f"{RUN}{max(numbers, default=0) + 1}")
+            finished = True
         print(
-            f"{here[0]} in {self.folder} is of {said}: this run's first epoch keeps it in "
-            f"{target}." + GO_ON * ("unfinished" in said)
+            f"{self.folder} holds {'a finished' if finished else 'an unfinished'} run: after this "
+            f"one's first epoch it is in {target}." + GO_ON * (not finished)
         )
         return {os.path.join(self.folder, name): os.path.join(target, name) for name in here}
-
-    def _is_kept(self, names, folder):
-        pairs = [(os.path.join(self.folder, n), os.path.join(folder, n)) for n in names]
-        return all(os.path.isfile(b) and filecmp.cmp(a, b, shallow=False) for a, b in pairs)
 
     @property
     def epoch(self):
@@ -307,8 +282,8 @@ class Keeper(keras.callbacks.Callback):
         start = time.monotonic()
         self.check()
         for path, target in self.earlier.items():
-            files.check_writable(os.path.dirname(target))
-            files.keep(path, target)
+            with files.atomic(target) as temporary:
+                shutil.copyfile(path, temporary)
         self.earlier = {}
         if self.weights in self.waiting:
             best = {**self.configuration, "best": self.best}

@@ -79,27 +79,19 @@ def test_resume_says_what_it_does(npz, tmp_path, capsys):
     assert (result(tmp_path), os.stat(tmp_path / resuming.STATE).st_mtime_ns) == before
 
 
-def test_an_unfinished_run_is_not_replaced_without_a_word(npz, tmp_path, killed, capsys):
-    killed(npz, tmp_path)
-    killed(npz, tmp_path)
-    assert "an unfinished run" in capsys.readouterr().out
-
-
-def test_a_finished_run_is_kept_beside_the_next(npz, tmp_path, killed, capsys):
+def test_earlier_runs_are_kept_beside_the_next(npz, tmp_path, killed, capsys):
     run(npz, tmp_path, "--epochs", "3")
-    good, before = (tmp_path / options.TRAINED).read_bytes(), result(tmp_path)
+    before, first, second = result(tmp_path), tmp_path / "run-1", tmp_path / "run-2"
     capsys.readouterr()
-    killed(npz, tmp_path, "--noise", "0.5", "--epochs", "2")
+    killed(npz, tmp_path, "--noise", "0.5")
     said = capsys.readouterr().out
-    assert "of a finished run" in said and "run-1" in said and "unfinished" not in said
-    kept = tmp_path / "run-1"
-    assert (kept / options.TRAINED).read_bytes() == good and result(kept) == before
-    run(npz, tmp_path, "--noise", "0.5", "--epochs", "2", "--resume")
-    assert result(kept) == before
-    assert (tmp_path / options.TRAINED).read_bytes() != good
-    second = result(tmp_path)
-    run(npz, tmp_path, "--seed", "3")  # a third run costs neither of the two
-    assert result(kept) == before and result(tmp_path / "run-2") == second
+    assert "a finished run" in said and str(first) in said and result(first) == before
+    run(npz, tmp_path, "--seed", "3")
+    said = capsys.readouterr().out
+    assert "an unfinished run" in said and "--resume" in said and str(second) in said
+    run(npz, second, "--noise", "0.5", "--resume")
+    assert "resumed after epoch 1" in capsys.readouterr().out
+    assert len(history(second)) == 2 and result(first) == before
 
 
 def test_a_run_killed_in_its_first_epoch_does_not_pass_for_the_one_before(npz, tmp_path, killed):
