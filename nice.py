@@ -26,7 +26,6 @@ if __name__ == "__main__":
 import functools
 import inspect
 import os
-import random
 
 import keras
 import numpy as np
@@ -159,7 +158,7 @@ def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negat
         m: function of D/2 that makes the network m of a coupling, any Keras layer or model
             (B, D/2) -> (B, D/2); or a list of such functions, one a coupling.
         network, channels, kernel: what m is otherwise, see `networks`; "dense" is the article's.
-        shape: of a picture, see `shapes`, for convolutions. Default: a square.
+        shape: of a picture, see `data.Pictures`, for convolutions. Default: a square.
         output_activation: of m, "relu" or "linear".
         coupling: convention, units, depth, dropout: see `layers.Couple`.
 
@@ -276,7 +275,7 @@ class Trained:
         self.name = name
         self.prior = PRIORS[configuration["prior"]]
         self.levels = configuration["levels"]
-        self.shape = tuple(configuration["picture"])  # see `shapes`
+        self.shape = tuple(configuration["picture"])  # of a picture
         self.dim = configuration["model"]["dim"]
 
     def __iter__(self):
@@ -378,18 +377,8 @@ def load(path, m=None):
         path: the file.
         m: as it was given to `build`, where it was.
 
-    Python's random state stays: Keras draws seeds from it for initial values, which are replaced.
-
     Raises: `UserError` where the file is missing, damaged or of another kind.
     """
-    state = random.getstate()
-    try:
-        return _load(path, m)
-    finally:
-        random.setstate(state)
-
-
-def _load(path, m):
     import codes
 
     if keras.config.dtype_policy().variable_dtype != "float32":
@@ -397,18 +386,13 @@ def _load(path, m):
     configuration, arrays = checkpoint.read(path)
     own = {name: a for name, a in arrays.items() if not name.startswith(codes.PREFIX)}
     model = options.check(configuration, PRIORS, path)
-    shape = configuration["picture"]
-    few = UserError(f"{path} has far fewer arrays than its configuration asks for.")
-    dense = m is None and model["network"] == "dense"
-    if dense and 2 * model["couplings"] * (model["depth"] + 1) > len(own):
-        raise few  # before Keras builds even one network of a hundred layers
-    if not isinstance(m, (list, tuple)):  # a small file must not ask for a million layers
-        with checkpoint.unallocated():
-            one, _ = build(**{**model, "couplings": 1}, m=m, shape=shape)
-        if model["couplings"] * len(one.weights) > 4 * len(own):
-            raise few
-    with checkpoint.unallocated() as allocate:
-        encoder, decoder = build(**model, m=m, shape=shape)
+    if m is None and model["couplings"] > 10 * len(own):
+        raise UserError(f"{path} has fewer arrays than its configuration asks for.")
+    with checkpoint.unallocated(1.5 * len(own) + 9) as allocate:  # more: of noise and dropout
+        try:
+            encoder, decoder = build(**model, m=m, shape=configuration["picture"])
+        except ValueError as error:
+            raise UserError(f"{path} has a configuration that its arrays do not fit.") from error
         checkpoint.check(checkpoint.named(encoder), own, path)
         allocate()
     checkpoint.assign(checkpoint.named(encoder), own, path)

@@ -9,6 +9,7 @@ refuses tensors that overlap, leave gaps or reach past the end of the file.
 import contextlib
 import json
 import os
+import random
 import re
 
 import keras
@@ -78,16 +79,33 @@ def _checked(array):
     return array.astype("float32") if array.dtype == np.float16 else array
 
 
+class _Waiting(list):
+    """Variables without arrays, so many at most: a small file must not ask for a million layers."""
+
+    def __init__(self, most):
+        self.most = most
+
+    def append(self, variable):
+        if len(self) >= self.most:
+            raise ValueError(f"more than {self.most} variables")
+        super().append(variable)
+
+
 @contextlib.contextmanager
-def unallocated():
-    """Models built in here have names and shapes, but no arrays.
+def unallocated(most=float("inf")):
+    """Models built in here, of so many variables at most, have names and shapes, but no arrays.
+
+    Python's random state stays: Keras draws seeds from it for values that nobody will see.
 
     Yields: a function; where it is called, they get their arrays after all, as the context ends.
     """
+    state = random.getstate()
     with keras.StatelessScope(initialize_variables=False) as scope:
+        global_state.set_global_attribute("uninitialized_variables", _Waiting(most))
         try:
             yield lambda: setattr(scope, "initialize_variables", True)
         finally:
+            random.setstate(state)
             if not scope.initialize_variables:  # else Keras would allocate them with the next ones
                 global_state.set_global_attribute("uninitialized_variables", [])
 
