@@ -221,6 +221,8 @@ def until(target, command, folder=None):
 
 def main(parsed):
     flags, rest = parsed
+    if flags.until is None and flags.json:
+        files.check_output(flags.json, ".json", [flags.data])
     if flags.until is not None:
         with tempfile.TemporaryDirectory() as folder:  # not over the user's weights
             script = os.path.join(options.HERE, "nice.py")

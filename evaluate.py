@@ -29,18 +29,10 @@ def parse():
     parser = options.Parser("Evaluate the likelihood of a trained flow, and its samples.")
     add, number = parser.add_argument, options.Number
     options.add_places(parser, "weights", "data")
-    add(
-        "--repeats", type=number(int, 1, 10**6), default=5, help="draws of the noise, for mean ± sd"
-    )
-    add(
-        "--draws",
-        type=number(int, 1, 10**6),
-        default=1,
-        help="draws for the tighter log mean exp bound",
-    )
-    add(
-        "--limit", type=number(int, 1, 10**9), default=10_000, help="pictures of each part, at most"
-    )
+    some = number(int, 1, 10**6)
+    add("--repeats", type=some, default=5, help="draws of the noise, for mean ± sd")
+    add("--draws", type=some, default=1, help="draws for the tighter log mean exp bound")
+    add("--limit", type=number(int, 1), default=10_000, help="pictures of each part, at most")
     add(
         "--samples",
         nargs="?",

@@ -19,7 +19,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from support import cli, options
+from support import cli, files, options
 
 RESULT = ("nice.safetensors", "history.csv", "loss.png", "samples.png", "training.gif")
 DETERMINISTIC = {"XLA_FLAGS": "--xla_gpu_deterministic_ops=true"}
@@ -45,6 +45,7 @@ def content(folder):
 
 
 def main(args):
+    files.check_output(args.output, ".txt", [args.data])
     output, flags = open(args.output, "w", buffering=1), shlex.split(args.flags)
 
     def say(text):

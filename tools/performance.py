@@ -207,6 +207,9 @@ def chart(result):
 
 
 def main(flags):
+    for path, kind in ((flags.json, ".json"), (flags.picture, ".png")):
+        if path:
+            files.check_output(path, kind, [flags.data])
     result = measure(flags)
     if flags.scaling:
         result["scaling"] = scaling()

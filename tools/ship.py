@@ -48,7 +48,7 @@ def half(name, array):
 
 
 def main(args):
-    files.check_output(args.output, ".safetensors", [args.data])
+    files.check_output(args.output, ".safetensors", [args.source, args.data])
     trained = nice.load(args.source)
     fitted = codes.fitted(trained, args.data)
     arrays = {**checkpoint.named(trained.encoder), **fitted.arrays()}

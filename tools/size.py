@@ -199,6 +199,9 @@ DEEDS = {"train": train, "time": measure, "table": table}
 
 
 def main(args):
+    for path, kind in ((args.markdown, ".md"), (args.picture, ".png")):
+        if path:
+            files.check_output(path, kind, [args.data])
     DEEDS[args.what](args)
 
 
