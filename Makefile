@@ -8,7 +8,10 @@ KEEP = JAX_COMPILATION_CACHE_DIR='$(CURDIR)/$(VENV)/jax' JAX_PERSISTENT_CACHE_MI
 BESIDES = --ignore tests/test_scripts.py --ignore tests/test_crashes.py --ignore tests/test_notebook.py \
           --ignore tests/test_play.py --ignore tests/test_size.py --ignore tests/test_change.py
 
-.PHONY: train sample play notebook test test-torch gpu lint soak clean
+.PHONY: help train sample play notebook test test-torch gpu lint soak clean
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z][a-z-]*\):.*##  *\(.*\)/make \1: \2/p' Makefile
 
 train: $(VENV)/.run  ## train on MNIST, 20 epochs, into weights/
 	$(RUN) nice.py
@@ -48,12 +51,19 @@ soak: $(VENV)/.test  ## an hour of killed trainings and mutated files
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)
 
+# Of the Python that makes it, and of the one that made it.
+CHECK = -c 'import sys; v = sys.version_info; sys.exit(not (3, 10) <= v < (3, 14) and \
+  "Python 3.10 to 3.13 is needed, not {}.{}: make clean, then make PYTHON=python3.12".format(*v))'
+
 $(VENV)/.run: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet -r $<
-	touch $@
+	@test -e $(RUN) || $(PYTHON) $(CHECK)
+	@test -e $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(RUN) $(CHECK)
+	@echo "installing TensorFlow and what it needs into $(VENV): 2.2 GB, a minute or two"
+	@$(RUN) -m pip install --quiet -r $<
+	@touch $@
 
 $(VENV)/.test: requirements-test.txt $(VENV)/.run
-	$(RUN) -m pip install --quiet -r $<
-	touch $@
+	@echo "installing what the tests need into $(VENV)"
+	@$(RUN) -m pip install --quiet -r $<
+	@touch $@

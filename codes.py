@@ -18,10 +18,9 @@ NumPy: a seed draws the same codes on every backend. Shapes: N codes, D dimensio
 
 from typing import NamedTuple
 
-import keras
 import numpy as np
 
-from support import data
+from support import cli, data
 from support.errors import UserError
 from support.options import TEMPERATURE
 
@@ -158,7 +157,7 @@ def of_pictures(trained, pixels, labels, batch_size=1000):
         print(f"the labels are not whole numbers, at most {CLASSES}: codes without classes")
         labels = np.zeros(len(pixels))
     classes = len(np.unique(labels))
-    bar = keras.utils.Progbar(-(-len(pixels) // batch_size) + classes, unit_name="part")
+    bar = cli.progress(-(-len(pixels) // batch_size) + classes, "part")
     rng = np.random.default_rng(0)
     z = np.empty(pixels.shape, "float32")
     for start in range(0, len(pixels), batch_size):

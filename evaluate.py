@@ -151,7 +151,7 @@ def sample_quality(trained, found, count, seed=0):
         drawn = trained.pictures(trained.codes.sample(asked, rng))
         yield f"fitted codes, T = {options.TEMPERATURE:g}", drawn, training, asked
 
-    bar, result = keras.utils.Progbar(3 + len(SIGMAS), unit_name="row"), {}
+    bar, result = cli.progress(3 + len(SIGMAS), "row"), {}
     for name, pictures, others, wanted in rows():
         result[name] = quality.figures(pictures, test, others, wanted)
         bar.add(1)
@@ -202,7 +202,7 @@ def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, se
     }
     first, *others = parts
     plan = {first: (repeats, draws), **dict.fromkeys(others, (1, 1))}
-    bar = keras.utils.Progbar(sum(max(p) + 1 for p in plan.values()), unit_name="pass")
+    bar = cli.progress(sum(max(p) + 1 for p in plan.values()), "pass")
     for name, (tries, k) in plan.items():
         pixels, labels = (part if part is None else part[:limit] for part in parts[name])
         x = trained.scale(pixels)

@@ -52,7 +52,6 @@ def parse():
 if __name__ == "__main__":
     args = cli.start(parse)
 
-import keras
 import numpy as np
 
 import codes
@@ -79,7 +78,7 @@ def wanted_labels(fitted, args):
 
 def with_progress(parts, count):
     """Hand the parts on, with a bar for more than two seconds' worth of them."""
-    bar = keras.utils.Progbar(count, unit_name="picture") if count > 10_000 else None
+    bar = cli.progress(count, "picture") if count > 10_000 else None
     for part in parts:
         yield pictures.to_bytes(part)
         if bar:

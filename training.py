@@ -103,6 +103,9 @@ def train(source, output, choices, resume=False, distribute=False):
 
         try:
             end(keeper, film, x, found.y_train)
+        except KeyboardInterrupt:
+            said = f"stopped by SIGINT; the trained weights are in {keeper.weights}. "
+            raise Stopped(said + resuming.go_on(), 130) from None
         except Exception as error:  # whatever it is, what took so long is safe
             raise Stopped(
                 f"{keeper.weights} holds the trained weights, but what follows them failed: "

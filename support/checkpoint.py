@@ -54,7 +54,9 @@ def read(path):
         or holds anything but arrays of finite numbers.
     """
     if not os.path.exists(path):
-        raise UserError(f"there is no weights file {path}. Train one with: python nice.py")
+        folder = os.path.dirname(path) or "."
+        here = ", ".join(sorted(n for n in _names(folder) if n.endswith(SUFFIX)))
+        raise UserError(f"there is no weights file {path}; {folder} has {here or 'none'}.")
     if not os.path.isfile(path):  # of a pipe the reader would wait for ever
         raise UserError(f"{path} is a folder, a pipe or a device; name a {SUFFIX} file.")
     if not os.access(path, os.R_OK):  # the reader would say that there is none
@@ -71,6 +73,10 @@ def read(path):
             f"{path} is not a weights file of this project, or is damaged: {reason}"
         ) from None
     return configuration, arrays
+
+
+def _names(folder):
+    return os.listdir(folder) if os.path.isdir(folder) else []
 
 
 def _checked(array):

@@ -319,6 +319,15 @@ class Keeper(keras.callbacks.Callback):
         )
 
 
+def go_on():
+    """The command that goes on with this run, by the Python that runs it."""
+    python = (
+        "python" if shutil.which("python") == sys.executable else os.path.relpath(sys.executable)
+    )
+    flags = [flag for flag in sys.argv if flag != "--resume"]
+    return f"To go on: {shlex.join([python, *flags])} --resume"
+
+
 class Stop(keras.callbacks.Callback):
     """In its context Ctrl-C and SIGTERM wait for the end of a step; a second one ends at once.
 
@@ -363,9 +372,5 @@ class Stop(keras.callbacks.Callback):
         said = "no epoch was complete, nothing was written"
         self.keeper.write()
         if self.keeper.history:
-            flags = [flag for flag in sys.argv if flag != "--resume"]
-            said = (
-                f"{self.keeper.epoch} complete epochs are in {self.keeper.state}. "
-                f"To go on: python {shlex.join(flags)} --resume"
-            )
+            said = f"{self.keeper.epoch} complete epochs are in {self.keeper.state}. {go_on()}"
         raise Stopped(f"stopped by {signal.Signals(self.signal).name}; {said}", 128 + self.signal)

@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 
@@ -202,3 +204,44 @@ def test_every_bad_input_is_one_clear_line_and_exit_code_2(trained, tmp_path, mo
             assert (result.returncode, result.stderr) == (code, stderr)
             assert "Traceback" not in result.stdout
     assert set(os.listdir(tmp_path)) == before
+
+
+def test_what_is_piped_holds_no_backspaces(trained, tmp_path):
+    weights = trained / "out" / "nice.safetensors"
+    flags = ["--weights", weights, "--codes", "prior", "--count", 10_001]
+    result = script("sample.py", *flags, "--output", tmp_path / "x.npz")
+    assert result.returncode == 0 and "\b" not in result.stdout and "\r" not in result.stdout
+
+
+def test_what_follows_a_training_can_be_interrupted(trained, tmp_path, monkeypatch):
+    """Ctrl-C while codes are fitted: the weights are there, and the line says how to go on."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.codes.of_pictures", interrupted)
+    flags = [*TINY, "--data", trained / "data.npz", "--output", tmp_path]
+    code, said = in_process("nice.py", *flags)
+    python, *command = shlex.split(said.partition("To go on: ")[2])
+    assert code == 130 and shutil.which(python) and os.path.exists(tmp_path / "nice.safetensors")
+    monkeypatch.undo()
+    assert in_process(*command)[0] == 0
+    assert os.path.exists(tmp_path / "samples.png")
+
+
+def test_a_mistyped_name_is_shown_what_there_is():
+    code, said = in_process("sample.py", "--weights", "weights/pretraned.safetensors")
+    assert code == 2 and "pretrained.safetensors" in said
+
+
+def test_make_says_what_it_can_do_and_knows_a_python_it_cannot_use(tmp_path):
+    def make(*flags):
+        return subprocess.run(["make", *flags], cwd=ROOT, capture_output=True, text=True)
+
+    assert "make sample: " in make().stdout and make().stdout == make("help").stdout
+    old = tmp_path / "python"
+    code = "import sys; sys.version_info = (3, 9, 1); exec(sys.argv[2])"
+    old.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}" "$@"\n')
+    old.chmod(0o755)
+    result = make("sample", f"VENV={tmp_path / 'venv'}", f"PYTHON={old}")
+    assert result.returncode and "not 3.9" in result.stderr and not (tmp_path / "venv").exists()

@@ -108,7 +108,7 @@ SCALES = {
 def scaling(steps=5):
     """Seconds a step as one choice at a time varies: {choice: {value: seconds}}."""
     result, rng = {}, np.random.default_rng(0)
-    bar = keras.utils.Progbar(sum(len(v) for _, v in SCALES.values()), unit_name="model")
+    bar = cli.progress(sum(len(v) for _, v in SCALES.values()), "model")
     for choice, (flag, values) in SCALES.items():
         result[choice] = {}
         for value in values:
