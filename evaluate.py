@@ -109,18 +109,34 @@ def numerical_log_determinant(trained, x, step=1e-3):
     return float(np.linalg.slogdet((ahead - behind).astype("float64") / (2 * step))[1])
 
 
+def mixture_on_pixels(trained, pixels, labels):
+    """The control: what is fitted to codes, fitted to noisy pixels instead, as if z = x.
+
+    With as many numbers, as many pictures, the same noise, and a contrast of its own. What is
+    drawn from it are pictures x, in the flow's units.
+    """
+    labels = np.zeros(len(pixels), int) if labels is None else labels[: len(pixels)]
+    some = codes.evenly(labels, codes.PICTURES)
+    x = trained.add_noise(trained.scale(pixels[some]), np.random.default_rng(0))
+    mixture = codes.fit(x, labels[some], numbers=codes.numbers_for(trained))
+    return mixture.matched(lambda x: developed(trained, x), pixels[some])
+
+
+def developed(trained, x):
+    """Pictures in the flow's units as pictures (N, D) in [0, 1]."""
+    return np.clip(x * (trained.levels / 255), 0, 1)
+
+
 def controls(trained, found, limit=10_000, seed=0):
     """Nats of the first pictures to judge by what has no flow, fitted to the training pictures.
 
-    Returns: `{name: nats}`: `codes.fit` on pixels, with the flow's noise and as many numbers as
-        its own codes may hold; and, where the noise is a dequantization of whole numbers, a
-        histogram of each pixel on its own, log P(k) + D ln levels.
+    Returns: `{name: nats}`: `mixture_on_pixels`; and, where the noise is a dequantization of
+        whole numbers, a histogram of each pixel on its own, log P(k) + D ln levels.
     """
     rng, new = np.random.default_rng(seed), found.x_new[:limit]
     validation = trained.configuration.get("schedule", {}).get("validation", "test")
     known, _ = found.split(validation)  # what the flow was trained on
-    labels = None if found.y_train is None else found.y_train[: len(known)]
-    mixture = codes.fit(trained.add_noise(trained.scale(known), rng), labels)
+    mixture = mixture_on_pixels(trained, known, found.y_train)
     noisy = trained.add_noise(trained.scale(new), rng)
     result = {"no flow: mixture on pixels": float(mixture.log_density(noisy).mean())}
     if is_bound(trained.encoder.noise, trained.levels) and known.dtype == np.uint8:
@@ -134,26 +150,34 @@ def controls(trained, found, limit=10_000, seed=0):
 def sample_quality(trained, found, count, seed=0):
     """`quality.figures` of digits and of samples, `count` of each: `{name: figures}`.
 
+    Beside the fitted codes stands `mixture_on_pixels`, which has no flow.
+
     Args:
         trained: `nice.Trained`, with its codes.
         found: `data.Pictures` of digits.
     """
-    x, training, rng = quality.scaled(found.x_test), found.x_train, np.random.default_rng(seed)
-    _, test = quality.read(x)
-    some = rng.choice(len(training), min(count, len(training)), replace=False)
+    rng = np.random.default_rng(seed)
+    fitted_to = rng.permutation(codes.evenly(found.y_train, codes.PICTURES))
+    known = fitted_to[: min(len(found.x_test), len(fitted_to) // 2)]
+    some = rng.permutation(np.setdiff1d(np.arange(len(found.x_train)), known))[:count]
+    test, training = (quality.Reference.of(x) for x in (found.x_test, found.x_train[known]))
+    control = mixture_on_pixels(trained, found.x_train, found.y_train)
     asked = trained.codes.sample_labels(count, rng)
+    plain = trained.pictures(trained.codes.sample(asked, rng))
+    without = developed(trained, control.sample(asked, rng))
 
-    def rows():  # pictures, the training digits to hold them against, what they are to be
-        yield "test digits", x, training, found.y_test
-        yield "training digits", quality.scaled(training[some]), None, found.y_train[some]
+    def rows():  # pictures, and what they are to be
+        yield "training digits", quality.scaled(found.x_train[some]), found.y_train[some]
         for sigma in SIGMAS:
-            yield f"prior, σ = {sigma:g}", trained.sample(count, sigma, seed), training, None
-        drawn = trained.pictures(trained.codes.sample(asked, rng))
-        yield f"fitted codes, T = {options.TEMPERATURE:g}", drawn, training, asked
+            yield f"prior, σ = {sigma:g}", trained.sample(count, sigma, seed), None
+        yield "fitted codes", trained.codes.sharpen(plain), asked
+        yield "  at contrast 1", plain, asked
+        yield "no flow: pixels fitted", control.sharpen(without), asked
+        yield "  no flow, at contrast 1", without, asked
 
-    bar, result = cli.progress(3 + len(SIGMAS), "row"), {}
-    for name, pictures, others, wanted in rows():
-        result[name] = quality.figures(pictures, test, others, wanted)
+    bar, result = cli.progress(5 + len(SIGMAS), "row"), {}
+    for name, pictures, wanted in rows():
+        result[name] = quality.figures(pictures, test, training, wanted)
         bar.add(1)
     return result
 
@@ -284,23 +308,30 @@ def table(result):
     return "\n".join(lines)
 
 
+COLUMNS = {  # of `sample_table`: what of `quality.figures`, and its decimals
+    "Fréchet": ("distance", 2),
+    "precision": ("precision", 3),
+    "recall": ("recall", 3),
+    "as asked": ("as_asked", 3),
+    "entropy": ("entropy", 3),
+    "nearer": ("nearer", 3),
+    "by features": ("nearer_features", 3),
+}
+
+
 def sample_table(rows):
     """The quality of samples for people."""
-    head = ("Fréchet", "confidence", "as asked", "entropy", "nearest")
-    lines = [f"{'':<24}" + "".join(f"{name:>12}" for name in head)]
+    lines = [f"{'':<26}" + "".join(f"{name:>12}" for name in COLUMNS)]
     for name, row in rows.items():
-        cells = [f"{row['distance']:.2f}", f"{row['confidence']:.3f}"]
-        cells += ["" if row["as_asked"] is None else f"{row['as_asked']:.3f}"]
-        cells += [
-            f"{row['entropy']:.3f}",
-            "" if row["nearest"] is None else f"{row['nearest']:.3f}",
-        ]
-        lines.append(f"{name:<24}" + "".join(f"{cell:>12}" for cell in cells))
+        cells = ("" if row[k] is None else f"{row[k]:.{n}f}" for k, n in COLUMNS.values())
+        lines.append(f"{name:<26}" + "".join(f"{cell:>12}" for cell in cells))
     lines.append(
         "Fréchet: distance to the test digits, of a classifier's 64 features; that of training "
-        "digits is the\nleast to expect. Confidence: mean of its largest probability. As asked: "
-        "read as the digit meant.\nEntropy of the digits read, nats, at most 2.303. Nearest: "
-        "median distance to the nearest training\ndigit; copies would lie nearer than test digits."
+        "digits is the\nleast to expect. Precision: share of samples among test digits; recall: "
+        "of test digits among samples.\nAs asked: read as the digit meant. Entropy of the digits "
+        "read, nats, at most 2.303. Nearer: share of\nsamples nearer to training digits than to "
+        "as many test digits, in pixels and by features; copies\nwould have 1. No flow: the same "
+        "mixture, of as many numbers, fitted to noisy pixels. Contrast: see\ndocs/codes.md."
     )
     return "\n".join(lines)
 

@@ -61,7 +61,7 @@ def digits(trained, seed=0, columns=10, sigma=0.75):
     wanted = np.repeat(named, columns) if len(named) else np.zeros(columns**2, int)
     image = _beside(
         _tile(trained, trained.decode(trained.sample_codes(len(wanted), sigma, seed)), columns),
-        _tile(trained, trained.decode(fitted.sample(wanted, np.random.default_rng(seed))), columns),
+        _tile(trained, trained.sample_fitted(wanted, np.random.default_rng(seed)), columns),
     )
     return pictures.captioned(
         image,
@@ -94,10 +94,10 @@ def temperature(trained, seed=0, columns=10):
     sigmas, factors = np.arange(4, 13) / 10, options.TEMPERATURE * np.arange(9) / 4
     z = trained.sample_codes(columns, 1.0, seed)
     labels = np.resize(trained.codes.classes, columns)
-    fitted = [trained.codes.sample(labels, np.random.default_rng(seed), T) for T in factors]
+    fitted = [trained.sample_fitted(labels, np.random.default_rng(seed), T) for T in factors]
     image = _beside(
         _tile(trained, trained.decode(np.concatenate([sigma * z for sigma in sigmas])), columns),
-        _tile(trained, trained.decode(np.concatenate(fitted)), columns),
+        _tile(trained, np.concatenate(fitted), columns),
     )
     return pictures.captioned(
         image,

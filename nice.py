@@ -337,6 +337,10 @@ class Trained:
         """Pictures (count, D) of codes from the prior, see `sample_codes`."""
         return self.pictures(self.sample_codes(count, sigma, seed))
 
+    def sample_fitted(self, labels, rng, temperature=1.0):
+        """A picture of each of `labels`, (N,) -> (N, D) in [0, 1], of its fitted codes."""
+        return self.codes.sharpen(self.pictures(self.codes.sample(labels, rng, temperature)))
+
     @property
     def sigma(self):
         """(16): σ_i = 1/s_i = exp(-log_scale_i), (D,), in units of the pixel range."""

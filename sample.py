@@ -99,10 +99,9 @@ def main(args, batch_size=1000):
         for start in range(0, count, batch_size):
             if beside:
                 labels = beside["labels"][start : start + batch_size]
-                z = trained.codes.sample(labels, rng, args.sigma)
+                yield trained.sample_fitted(labels, rng, args.sigma)
             else:
-                z = trained.sample_codes(min(batch_size, count - start), args.sigma, rng)
-            yield trained.pictures(z)
+                yield trained.sample(min(batch_size, count - start), args.sigma, rng)
 
     streamed, what = with_progress(parts(), count), f"{count // args.rows} x {args.rows}"
     if args.output.endswith(".npz"):

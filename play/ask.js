@@ -4,13 +4,13 @@
 const panels = {};
 
 /** Nine pictures of codes, the first at once and the others a frame each. */
-function nine(id, key, code) {
+function nine(id, key, code, contrast = 1) {
 	const { ask: digit, draw: seed } = state, canvas = $(id), random = randomOf(10 * seed + digit), pictures = [];
 	if (panels[id]?.flow === flow && panels[id].key === key) return;
 	const panel = panels[id] = { flow, key };
 	const next = () => {
 		if (panels[id] !== panel || panel.flow !== flow) return;
-		const count = pictures.push(seen(flow.decode(code(random))));
+		const count = pictures.push(seen(flow.decode(code(random))).map((v) => 0.5 + contrast * (v - 0.5)));
 		if (count === 1) paint(canvas, pictures[0], flow.width);
 		if (count < 9) return requestAnimationFrame(next);
 		paintAll(canvas.nextElementSibling, pictures.slice(1), flow.width, 4);
@@ -29,6 +29,6 @@ CARDS.ask = () => {
 	$("nocodes").hidden = !flow || has;
 	if (!flow) return;
 	$("asked").parentElement.style.visibility = has ? "" : "hidden";
-	if (has) nine("asked", [digit, seed, spread, lang].join(), (random) => drawCode(flow.codes, digit, random, spread));
+	if (has) nine("asked", [digit, seed, spread, lang].join(), (random) => drawCode(flow.codes, digit, random, spread), flow.codes.contrast);
 	nine("prior", lang, (random) => flow.draw(random).map((v) => v * ANNEAL));
 };

@@ -35,8 +35,9 @@ function unshuffled(h, order) {
 }
 
 class Flow {
-	constructor(buffer) {
-		const file = openWeights(buffer), { configuration } = file, model = checkedModel(configuration);
+	/** Of a weights file; its codes may be in a file of their own. */
+	constructor(buffer, beside) {
+		const file = openWeights(buffer), codes = beside ? openWeights(beside) : file, { configuration } = file, model = checkedModel(configuration);
 		const { dim } = model, half = dim / 2, logScale = file.tensor("encoder/scale/log_scale", [1, dim]);
 		[this.height, this.width] = configuration.picture;
 		Object.assign(this, { configuration, dim, levels: configuration.levels });
@@ -54,7 +55,7 @@ class Flow {
 		this.scale = Float64Array.from(logScale, Math.exp); // s of (14)
 		this.sigma = this.scale.map((s) => 1 / s); // (16)
 		this.determinant = logScale.reduce((a, b) => a + b, 0);
-		this.codes = file.has("codes/means") ? readCodes(file, dim) : null;
+		this.codes = codes.has("codes/basis") ? readCodes(codes, dim) : null;
 	}
 
 	/** m of one coupling; in the compact file without the units and outputs that never respond. */
@@ -128,21 +129,23 @@ class Flow {
 }
 
 function readCodes(file, dim) {
-	const means = file.tensor("codes/means", [null, dim]), [groups] = means.shape;
-	const read = (name, ...shape) => file.tensor(`codes/${name}`, [groups, ...shape]);
-	const directions = file.scaled("codes/directions", "codes/step", [groups, null, dim], true);
-	return { means, directions, labels: read("labels"), shares: read("shares"), low: read("low", dim), high: read("high", dim) };
+	const basis = file.scaled("codes/basis", "codes/basis_step", [null, dim], true), [size] = basis.shape;
+	const means = file.tensor("codes/means", [null, size]), [groups] = means.shape;
+	const [labels, shares] = ["labels", "shares"].map((name) => file.tensor("codes/" + name, [groups]));
+	const directions = file.scaled("codes/directions", "codes/step", [groups, null, size], true);
+	return { basis, means, labels, shares, directions, centre: file.tensor("codes/centre", [dim]), contrast: file.tensor("codes/contrast", [1])[0] };
 }
 
-/** z = mean + T Σ e_r direction_r of one of the label's groups, clipped: see codes.py. */
-function drawCode({ labels, shares, means, directions, low, high }, label, random, T) {
-	const [groups, rank, dim] = directions.shape, of = count(groups).filter((g) => labels[g] === label);
+/** z = centre + (mean + T Σ e_r direction_r) B of one of the label's groups: see codes.py. */
+function drawCode({ basis, means, labels, shares, directions, centre }, label, random, T) {
+	const [, rank, size] = directions.shape, of = [...labels.keys()].filter((g) => labels[g] === label);
 	let left = random.uniform() * of.reduce((sum, g) => sum + shares[g], 0);
-	const group = of.find((g) => (left -= shares[g]) < 0) ?? of[0], from = group * dim;
-	const z = means.slice(from, from + dim);
+	const group = of.find((g) => (left -= shares[g]) < 0) ?? of[0], c = means.slice(group * size, (group + 1) * size), z = centre.slice();
 	for (let r = 0; r < rank; r++) {
-		const e = T * random.normal(), at = (group * rank + r) * dim;
-		for (let i = 0; i < dim; i++) z[i] += e * directions[at + i];
+		const e = T * random.normal(), at = (group * rank + r) * size;
+		for (let k = 0; k < size; k++) c[k] += e * directions[at + k];
 	}
-	return z.map((v, i) => Math.min(Math.max(v, low[from + i]), high[from + i]));
+	for (let n = 0, k = 0; k < size; k++)
+		for (let i = 0; i < z.length; i++) z[i] += c[k] * basis[n++];
+	return z;
 }

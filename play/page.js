@@ -28,7 +28,7 @@ const DEFAULTS = {
 	corner: 0,
 	ask: 3,
 	draw: 1,
-	spread: 1.5,
+	spread: 1,
 	a: 7, // test digits
 	b: 2,
 	t: 0.5,

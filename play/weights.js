@@ -30,7 +30,8 @@ async function loadShipped(wanted) {
 	const { signal } = (loading = new AbortController()), progress = (part) => showProgress(name, part, SHIPPED[name]);
 	progress(0);
 	try {
-		use(await unpacked(await fetched(`../weights/${file}`, signal, progress)), name);
+		const buffer = await unpacked(await fetched(`../weights/${file}`, signal, progress));
+		use(buffer, name, name === NAMES[0] ? null : await fetched(`../weights/${name}.codes.safetensors`, signal));
 		set({ w: name === NAMES[0] ? "" : name });
 		settled(file);
 	} catch (error) {
@@ -54,8 +55,8 @@ function endLoading() {
 }
 
 /** Take a weights file, or throw and change nothing. */
-function use(buffer, name) {
-	flow = new Flow(buffer);
+function use(buffer, name, beside) {
+	flow = new Flow(buffer, beside);
 	window.nice = { name, configuration: flow.configuration }; // for programs and tests, on Float32Array
 	for (const method of ["encode", "decode", "logLikelihood"]) nice[method] = flow[method].bind(flow);
 	buildCode();

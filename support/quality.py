@@ -6,6 +6,7 @@ them. Nothing here is a likelihood, and nothing knows where the pictures come fr
 
 import functools
 import os
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -62,29 +63,54 @@ def scaled(pixels):
     return ops.convert_to_numpy(data.scale(pixels))
 
 
-def figures(x, test, training, asked=None, close=1000):
+def figures(x, test, training=None, asked=None, count=4000):
     """All figures of pictures x, (N, 784), by name; None for what there is not.
 
     Args:
-        test: features of the test digits, (M, 64).
-        training: uint8 (K, 784), the training digits; None to leave out the nearest.
+        test: `Reference` of the test digits.
+        training: `Reference` of training digits; None to leave the comparison out. Of both as
+            many count as the fewer have.
         asked: the digit that each of x is to be, (N,).
-        close: so many of x are held against the training digits, the first ones.
+        count: pictures of each side that precision and recall are taken of, the first ones.
 
-    Returns: `distance`, Fréchet's to the test digits; `confidence`, the mean of the largest
-        probability; `as_asked`, the share read as the digit asked for; `entropy` of the digits
-        read, nats; `nearest`, the median distance to the nearest training digit.
+    Returns: `distance`, Fréchet's to the test digits; `precision` and `recall`, of features;
+        `as_asked`, the share read as the digit asked for; `confidence`, the mean of the largest
+        probability; `entropy` of the digits read, nats; `nearer` and `nearer_features`, the
+        share that lies nearer to the training digits than to the test digits, in pixels and in
+        features.
     """
     probabilities, features = read(x)
     classes = probabilities.argmax(axis=1)
+    precision, recall = precision_recall(features[:count], test.features[:count])
+    pixels = of_features = None
+    if training is not None:
+        equal = min(len(training.x), len(test.x))
+        pixels = nearer(x, training.x[:equal], test.x[:equal])
+        of_features = nearer(features, training.features[:equal], test.features[:equal])
     return {
         "pictures": len(x),
-        "distance": frechet(features, test),
-        "confidence": float(probabilities.max(axis=1).mean()),
+        "distance": frechet(features, test.features),
+        "precision": precision,
+        "recall": recall,
         "as_asked": None if asked is None else float((classes == asked).mean()),
+        "confidence": float(probabilities.max(axis=1).mean()),
         "entropy": entropy(classes),
-        "nearest": None if training is None else float(np.median(nearest(x[:close], training)[1])),
+        "nearer": pixels,
+        "nearer_features": of_features,
     }
+
+
+class Reference(NamedTuple):
+    """Digits that samples are held against."""
+
+    x: np.ndarray  # (M, 784) float32 in [0, 1]
+    features: np.ndarray  # (M, 64)
+
+    @classmethod
+    def of(cls, pixels):
+        """uint8 (M, 784) -> their pictures and features."""
+        x = scaled(pixels)
+        return cls(x, read(x)[1])
 
 
 def frechet(features, others):
@@ -125,6 +151,59 @@ def nearest(x, pixels):
         closer = found < least
         index[closer], least[closer] = start + closest[closer], found[closer]
     return index, np.linalg.norm(x - scaled(pixels[index]), axis=1)  # exact: 0 for a copy
+
+
+def nearer(x, training, test):
+    """Share of x, (N, F), that is nearer to training digits, (M, F), than to test digits, (M, F).
+
+    Samples that know no more of one set than of the other have ½; copies of training digits
+    have 1 (Meehan, Chaudhuri and Dasgupta, arXiv 2004.05675). Ties, as of blank pictures, count
+    half.
+    """
+    one, other = (_closest(x, digits) for digits in (training, test))
+    return float((one < other).mean() + (one == other).mean() / 2)
+
+
+def precision_recall(fakes, reals, k=3):
+    """Improved precision and recall of features (N, F) and (M, F), `(precision, recall)`.
+
+    Precision: the share of fakes within the ball of some real one that reaches to its k-th
+    nearest other. Recall: the share of reals within such balls of the fakes (Kynkäänniemi et
+    al., arXiv 1904.06991). Both depend on the counts: compare sets of one size.
+    """
+    distances = _squares(fakes, reals)  # (N, M)
+    of_fakes, of_reals = _radii(fakes, k), _radii(reals, k)
+    precision = (distances <= of_reals).any(axis=1).mean()
+    recall = (distances <= of_fakes[:, None]).any(axis=0).mean()
+    return float(precision), float(recall)
+
+
+def _radii(x, k):
+    """Squared distance of each row of x to its k-th nearest other one: (N,)."""
+    squares = _squares(x, x)
+    np.fill_diagonal(squares, np.inf)  # no row is its own neighbour; its duplicate is
+    return np.partition(squares, k - 1, axis=1)[:, k - 1]
+
+
+def _squares(x, others):
+    """Squared distances by ‖a‖² - 2ab + ‖b‖²: (N, F), (M, F) -> (N, M)."""
+    squares = x @ others.T
+    squares *= -2
+    squares += (x**2).sum(axis=1)[:, None]
+    squares += (others**2).sum(axis=1)
+    return squares
+
+
+def _closest(x, others, part=2500):
+    """Squared distance of each row of x to the nearest of `others`, ‖x‖² left out: (N,)."""
+    least = np.full(len(x), np.inf, "float32")
+    for start in range(0, len(others), part):
+        some = others[start : start + part]
+        products = x @ some.T
+        products *= -2
+        products += (some**2).sum(axis=1)
+        np.minimum(least, products.min(axis=1), out=least)
+    return least
 
 
 def are_digits(source, trials=1000):

@@ -16,25 +16,32 @@ from support import checkpoint, options, pictures, resuming
 from support.errors import UserError
 
 
-def mixture(rng, G=3, R=2, D=5, labels=None):
-    """Some codes, their bounds out of reach."""
+def mixture(rng, G=3, R=2, D=5, K=4, labels=None):
+    """Some codes in a basis that is not orthogonal."""
     shares = np.arange(1, G + 1) / np.arange(1, G + 1).sum()
-    means, directions = 5 * rng.standard_normal((G, D)), rng.standard_normal((G, R, D))
-    rest, bounds = rng.uniform(0.3, 0.8, (G, D)), np.full((G, D), 1e3)
+    means, directions = 5 * rng.standard_normal((G, K)), rng.standard_normal((G, R, K))
+    basis, centre = np.eye(K, D) + 0.1 * rng.standard_normal((K, D)), rng.standard_normal(D)
+    rest, contrast = rng.uniform(0.3, 0.8, (G, D)), [1.5]
     labels = np.arange(G) if labels is None else labels
-    arrays = (np.asarray(a, "float32") for a in (shares, means, directions, rest, -bounds, bounds))
-    return codes.Codes(np.asarray(labels, "int32"), *arrays)
+    arrays = shares, means, directions, basis, centre, rest, contrast
+    return codes.Codes(np.asarray(labels, "int32"), *(np.asarray(a, "float32") for a in arrays))
+
+
+def centres(found):
+    """Means of the groups as codes: (G, D)."""
+    return found.centre + found.means @ found.basis
 
 
 def covariances(found):
-    return [V.T @ V + np.diag(rest**2) for V, rest in zip(found.directions, found.rest)]
+    V = found.directions @ found.basis
+    return [v.T @ v + np.diag(rest**2) for v, rest in zip(V, found.rest)]
 
 
 def toy(known, rng, count=20_000):
     """Codes of the mixture, rest included: `(z, group)`."""
     group = rng.choice(len(known.shares), count, p=known.shares)
-    normals = [stats.multivariate_normal(m, c) for m, c in zip(known.means, covariances(known))]
-    z = np.empty((count, known.means.shape[1]), "float32")
+    normals = [stats.multivariate_normal(m, c) for m, c in zip(centres(known), covariances(known))]
+    z = np.empty((count, known.basis.shape[1]), "float32")
     for g, normal in enumerate(normals):
         z[group == g] = normal.rvs((group == g).sum(), random_state=rng)
     return z, group
@@ -43,10 +50,10 @@ def toy(known, rng, count=20_000):
 def test_a_known_mixture_is_recovered_by_its_labels(rng):
     known = mixture(rng, labels=[-3, 7, 40_000])
     z, group = toy(known, rng)
-    found = codes.fit(z, known.labels[group], numbers=1, directions=2)
+    found = codes.fit(z, known.labels[group], numbers=75, directions=2)  # 15 for a full basis
     assert found.labels.tolist() == [-3, 7, 40_000] and found.is_labelled
     assert np.abs(found.shares - known.shares).max() < 0.02
-    assert np.abs(found.means - known.means).max() < 0.1
+    assert np.abs(centres(found) - centres(known)).max() < 0.1
     for one, other in zip(covariances(found), covariances(known)):
         # the widest directions hold some of the rest: what is left is diagonal only nearly
         assert np.abs(one - other).max() < 0.2 * np.abs(other).max()
@@ -56,21 +63,36 @@ def test_a_known_mixture_is_recovered_by_its_labels(rng):
 
 
 def test_groups_within_a_class_are_found(rng):
-    known = mixture(rng, G=3, D=6)._replace(means=20 * np.eye(3, 6, dtype="float32"))
+    known = mixture(rng, G=3, D=6)._replace(means=20 * np.eye(3, 4, dtype="float32"))
     z, _ = toy(known, rng)
-    found = codes.fit(z, numbers=3 * 6 * 6, directions=2)  # room for 3 groups of 2 + 4 rows
+    found = codes.fit(z, numbers=6 * 6 + 3 * 24, directions=2, basis=6)  # a basis and 3 groups
     assert found.labels.tolist() == [0, 0, 0] and not found.is_labelled
-    order = np.argmax(found.means, axis=1)
-    assert sorted(order) == [0, 1, 2]
-    assert np.abs(found.means - known.means[order]).max() < 0.2
+    gaps = np.abs(centres(found)[:, None] - centres(known)).max(axis=2)
+    assert sorted(gaps.argmin(axis=1)) == [0, 1, 2] and gaps.min(axis=1).max() < 0.2
 
 
 def test_k_means_measures_with_sigma(rng):
     """Two dimensions of two clusters each: sigma says which of them parts the groups."""
     z = (rng.choice([-9, 9], (400, 2)) + rng.standard_normal((400, 2))).astype("float32")
     for sigma, wide in (([1, 0.01], 0), ([0.01, 1], 1)):
-        means = codes.fit(z, None, np.array(sigma), numbers=2 * 2 * 5, directions=1).means
+        means = centres(codes.fit(z, None, np.array(sigma), numbers=2 * 2 + 2 * 6, directions=1))
         assert np.abs(means[:, wide]).min() > 8 and np.abs(means[:, 1 - wide]).max() < 3
+
+
+def test_one_picture_and_equal_pictures_are_enough():
+    for count in (1, 30):
+        found = codes.fit(np.ones((count, 6), "float32"))
+        assert codes._is_sound(found, 6) and len(found.labels) == 1
+        assert np.allclose(found.draw([0], np.random.default_rng(0)), 1, atol=1e-5)
+
+
+def test_a_wide_class_gets_more_groups_and_the_numbers_are_kept(rng):
+    z = rng.standard_normal((4000, 20)).astype("float32")
+    labels = np.arange(4000) % 2
+    z[labels == 1, :10] *= 3
+    found = codes.fit(z, labels, numbers=4000, directions=2)
+    narrow, wide = ((found.labels == a).sum() for a in (0, 1))
+    assert wide > 2 * narrow and sum(a.size for a in found) < 1.1 * 4000
 
 
 @pytest.mark.parametrize("counts", [(1, 3, 50), (500, 500, 2)])
@@ -92,7 +114,7 @@ def test_the_density_is_that_of_scipy(rng):
     z, _ = toy(known, rng, 200)
     each = [
         stats.multivariate_normal(m, c).logpdf(z) + np.log(s)
-        for m, c, s in zip(known.means, covariances(known), known.shares)
+        for m, c, s in zip(centres(known), covariances(known), known.shares)
     ]
     assert np.abs(known.log_density(z) - special.logsumexp(each, axis=0)).max() < 1e-4
 
@@ -111,23 +133,49 @@ def test_what_is_drawn_has_the_moments_asked_for(rng):
     assert (labels == 9).mean() == pytest.approx(known.shares[2], abs=0.01)
     z = known.sample(np.full(40_000, 9), rng, 1.5)
     assert z.dtype == np.float32
-    assert np.abs(z.mean(axis=0) - known.means[2]).max() < 0.05
-    V = known.directions[2]
+    assert np.abs(z.mean(axis=0) - centres(known)[2]).max() < 0.05
+    V = known.directions[2] @ known.basis
     assert np.abs(np.cov(z.T) - 1.5**2 * V.T @ V).max() < 0.2
     z = known.sample(np.full(40_000, 4), rng, 0)  # the means alone, as often as their groups
-    share = (z == known.means[1]).all(axis=1).mean()
-    assert (z == known.means[0]).all(axis=1).mean() == pytest.approx(1 - share)
-    assert share == pytest.approx(2 / 3, abs=0.01)
-    low, high = known.means - 0.5, known.means + 0.25
-    z = known._replace(low=low, high=high).sample(np.full(1000, 9), rng, 5.0)
-    assert z.min(axis=0) == pytest.approx(low[2]) and z.max(axis=0) == pytest.approx(high[2])
+    gaps = np.abs(z[:, None] - centres(known)[:2]).max(axis=2)
+    assert gaps.min(axis=1).max() < 1e-5
+    assert (gaps.argmin(axis=1) == 1).mean() == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_what_is_drawn_is_the_density_less_its_rest(rng):
+    """At T = 1, with the rest drawn on top, they are of the density that is reported."""
+    known = mixture(rng, labels=[4, 4, 9])
+    own, _ = toy(known, rng)
+    z = known.sample(known.labels[rng.choice(3, 20_000, p=known.shares)], rng, 1.0)
+    group = np.abs(z[:, None] - centres(known)).sum(axis=2).argmin(axis=1)
+    z += known.rest[group] * rng.standard_normal(z.shape)
+    assert known.log_density(z).mean() == pytest.approx(known.log_density(own).mean(), abs=0.1)
+
+
+def test_contrast_matches_the_grey_of_pictures(rng):
+    """Pictures whose contrast was lowered get it back; black and white ones as much as there is."""
+    x = np.clip(rng.normal(0.5, 0.5, (200, 50)), 0, 1)
+    soft = 0.5 + (rng.normal(0.5, 0.5, (5000, 50)) - 0.5) / 1.7
+    found = codes.contrast(soft, x)
+    assert found.dtype == np.float32 and found == pytest.approx(1.7, abs=0.1)
+    y = codes.with_contrast(soft, found)
+    assert (y * (1 - y)).mean() == pytest.approx((x * (1 - x)).mean(), rel=1e-3)
+    assert codes.contrast(x, x) == pytest.approx(1, abs=1e-3)
+    assert codes.contrast(soft, np.round(x)) == pytest.approx(4, abs=1e-3)
+
+
+def test_pictures_left_out_are_left_out_of_every_class():
+    labels = np.array([1] * 60 + [0] * 30 + [7])
+    assert codes.evenly(labels, 91).tolist() == list(range(91))
+    kept = codes.evenly(labels, 30)
+    assert kept.tolist() == [*range(20), *range(60, 70), 90]
 
 
 def test_a_code_is_of_the_label_asked_for(rng):
     known = mixture(rng, G=6, labels=[1, 2, 3, 1, 2, 3])
     labels = rng.choice([1, 2, 3], 500)
     z = known.sample(labels, rng, 0.1)
-    nearest = ((z[:, None] - known.means) ** 2).sum(axis=2).argmin(axis=1)
+    nearest = ((z[:, None] - centres(known)) ** 2).sum(axis=2).argmin(axis=1)
     assert np.array_equal(known.labels[nearest], labels)
     with pytest.raises(UserError, match="no label 0 to draw; there are 1, 2, 3"):
         known.sample([1, 0], rng)
@@ -141,7 +189,7 @@ def test_the_same_codes_on_every_backend():
     assert z[:, 0] == pytest.approx(DRAWN, abs=1e-5)
 
 
-DRAWN = [2.4136238, 2.8228054, 0.5618942]
+DRAWN = [-4.5300922, -4.1203308, -4.3142128]
 
 
 def test_a_file_keeps_its_codes_in_float16_too(small, tmp_path, rng, monkeypatch):
@@ -174,7 +222,7 @@ def damages(known):
     yield "rest 0", {**arrays, "codes/rest": 0 * known.rest}
     yield "shares below 0", {**arrays, "codes/shares": np.array([-1, 1, 1], "float32")}
     yield "shares too large", {**arrays, "codes/shares": 2 * known.shares}
-    yield "bounds crossed", {**arrays, "codes/low": known.high, "codes/high": known.low}
+    yield "contrast 0", {**arrays, "codes/contrast": 0 * known.contrast}
     yield "no group", {name: array[:0] for name, array in arrays.items()}
     yield "other pictures", {n: a[..., :-1] if a.ndim > 1 else a for n, a in arrays.items()}
 

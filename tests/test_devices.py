@@ -85,8 +85,10 @@ def assert_same_training(folder, name, other):
     _, weights = checkpoint.read(str(folder / name / options.TRAINED))
     _, expected = checkpoint.read(str(folder / other / options.TRAINED))
     for held in (weights, expected):  # directions of equal width are known up to a rotation
-        V = held["codes/directions"]
+        basis = held.pop("codes/basis")
+        V = held["codes/directions"] @ basis
         held["codes/directions"] = np.swapaxes(V, 1, 2) @ V
+        held["codes/means"] = held["codes/means"] @ basis
     for path, array in expected.items():
         assert np.abs(weights[path] - array).max() <= 1e-4 * np.abs(array).max(), path
     rows, expected = history(folder / name), history(folder / other)

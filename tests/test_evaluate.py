@@ -178,10 +178,11 @@ def test_fitted_codes_are_a_mixture_for_a_prior(flow, x, monkeypatch):
     flow.codes = fitted
     drawn = flow.add_noise(x, np.random.default_rng(3))
     z, expected = flow.encode(drawn), -np.inf
+    basis = fitted.basis.astype("float64")
     for g in range(len(fitted.labels)):
-        V = fitted.directions[g].astype("float64")
+        V, mean = fitted.directions[g] @ basis, fitted.centre + fitted.means[g] @ basis
         covariance = V.T @ V + np.diag(fitted.rest[g].astype("float64") ** 2)
-        density = stats.multivariate_normal(fitted.means[g], covariance).logpdf(z)
+        density = stats.multivariate_normal(mean, covariance).logpdf(z)
         expected = np.logaddexp(expected, density + np.log(fitted.shares[g]))
     _, log_det = flow.map(drawn)
     seen, encode = [], flow.map
@@ -235,13 +236,14 @@ def test_samples_are_measured(digits, monkeypatch, capsys):
     found = json.loads((digits / "r.json").read_text())
     assert found["test"]["nats_fitted_codes"] > found["test"]["nats"]
     rows = found["samples"]
-    assert list(rows)[:2] == ["test digits", "training digits"] and len(rows) == 6
-    test, training, *drawn = rows.values()
-    assert test["distance"] == 0 < training["distance"]
-    assert test["as_asked"] > 0.97 < training["as_asked"] and training["nearest"] is None
-    assert [row["pictures"] for row in drawn] == 4 * [100]
-    assert [row["as_asked"] is None for row in drawn] == [True, True, True, False]
-    assert drawn[-1]["distance"] < drawn[1]["distance"]
+    assert len(rows) == 8 and "no flow: pixels fitted" in rows and "nearer" in said
+    training, *prior, fitted, plain, control, plain_control = rows.values()
+    assert training["as_asked"] > 0.97 and training["distance"] < fitted["distance"]
+    assert [row["pictures"] for row in rows.values()] == 8 * [100]
+    assert [row["as_asked"] for row in prior] == 3 * [None]
+    assert fitted["distance"] < prior[1]["distance"] and fitted != plain
+    assert control["distance"] < plain_control["distance"]  # contrast is what pixels lack most
+    assert all(0 <= row["recall"] <= 1 and 0 <= row["nearer"] <= 1 for row in rows.values())
 
 
 def test_samples_of_anything_but_digits_are_refused(digits, small, tmp_path, rng):

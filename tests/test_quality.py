@@ -75,16 +75,65 @@ def test_the_classifier_reads_digits_on_every_backend(mnist, test_digits):
     assert sum(a.size for a in arrays.values()) * 2 < 1e6
 
 
-def test_figures_of_digits_and_of_noise(mnist, test_digits, rng):
-    test = quality.read(test_digits)[1]
-    x, labels = quality.scaled(mnist.x_train[:300]), mnist.y_train[:300]
-    found = quality.figures(x, test, mnist.x_train[:2000], labels, close=20)
-    assert found["nearest"] == 0 and found["as_asked"] > 0.97 and found["confidence"] > 0.97
+def test_precision_and_recall_are_those_of_their_definition(rng):
+    """Against plain loops over balls, in float64."""
+    fakes, reals = rng.normal(size=(60, 4)), rng.normal(1.0, 1.3, size=(50, 4))
+
+    def share(of, among):
+        def reaches(i):
+            distances = np.linalg.norm(among - among[i], axis=1)
+            return np.sort(np.delete(distances, i))[2]
+
+        inside = [
+            any(np.linalg.norm(one - ball) <= reaches(i) for i, ball in enumerate(among))
+            for one in of
+        ]
+        return np.mean(inside)
+
+    expected = share(fakes, reals), share(reals, fakes)
+    assert 0.1 < min(expected) and max(expected) < 0.99
+    assert quality.precision_recall(fakes, reals) == pytest.approx(expected)
+    assert quality.precision_recall(reals, fakes) == pytest.approx(expected[::-1])
+
+
+def test_a_mode_left_out_costs_recall_and_one_made_up_precision(rng):
+    """Two far clusters against one of them: ½."""
+    both = rng.normal(size=(2000, 3)) + 100 * (np.arange(2000) % 2)[:, None]
+    one = rng.normal(size=(1000, 3))
+    precision, recall = quality.precision_recall(one, both)
+    assert precision > 0.9 and recall == pytest.approx(0.5, abs=0.05)
+    precision, recall = quality.precision_recall(both, one)
+    assert recall > 0.9 and precision == pytest.approx(0.5, abs=0.05)
+
+
+def test_nearer_is_a_half_for_what_knows_neither_set_and_one_for_copies(rng):
+    training, test, fresh = (rng.normal(size=(3000, 5)).astype("float32") for _ in range(3))
+    expected = [
+        np.linalg.norm(training - x, axis=1).min() < np.linalg.norm(test - x, axis=1).min()
+        for x in fresh[:300]
+    ]
+    assert quality.nearer(fresh[:300], training, test) == pytest.approx(np.mean(expected))
+    assert quality.nearer(fresh, training, test) == pytest.approx(0.5, abs=0.04)
+    assert quality.nearer(training[:500] + 1e-3, training, test) > 0.99
+    assert quality.nearer(test[:500], training, test) < 0.01
+    assert quality.nearer(fresh, training, training) == 0.5  # ties
+
+
+def test_figures_of_digits_and_of_noise(mnist, rng):
+    test = quality.Reference.of(mnist.x_test[:1000])
+    training = quality.Reference.of(mnist.x_train[:1000])
+    x, labels = quality.scaled(mnist.x_train[2000:2300]), mnist.y_train[2000:2300]
+    found = quality.figures(x, test, training, labels, count=300)
+    assert found["as_asked"] > 0.97 and found["confidence"] > 0.97
     assert 2.2 < found["entropy"] <= np.log(10)
-    other = quality.figures(x, test, None, (labels + 1) % 10)
-    assert other["as_asked"] < 0.03 and other["nearest"] is None
-    noise = quality.figures(rng.random((300, 784), "float32"), test, mnist.x_train[:2000])
-    assert noise["distance"] > 5 * found["distance"] and noise["nearest"] > 5
+    assert found["precision"] > 0.6 < found["recall"]
+    assert abs(found["nearer"] - 0.5) < 0.1 > abs(found["nearer_features"] - 0.5)
+    copies = quality.figures(training.x[:300], test, training)
+    assert copies["nearer"] > 0.99 < copies["nearer_features"]
+    other = quality.figures(x, test, None, (labels + 1) % 10, count=300)
+    assert other["as_asked"] < 0.03 and other["nearer"] is other["nearer_features"] is None
+    noise = quality.figures(rng.random((300, 784), "float32"), test, training, count=300)
+    assert noise["distance"] > 5 * found["distance"]
     assert noise["as_asked"] is None
 
 

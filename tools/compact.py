@@ -26,6 +26,7 @@ cli.load_keras()
 import numpy as np
 import safetensors.numpy
 
+import codes
 import nice
 from support import checkpoint, data, options, pictures
 
@@ -36,7 +37,7 @@ STEP = 0.25  # of whole numbers, in units of a column's root mean square
 DIGITS = 20_000  # training digits that units are tried on
 TEST = 1000
 SLIDERS, FRAMES, REACH = 6, 9, 6  # of the sprite
-CODES = ("labels", "shares", "means", "directions", "low", "high")  # the rest is not drawn from
+UNUSED = "codes/rest"  # is not drawn from
 
 
 def path_of(name):
@@ -96,12 +97,13 @@ def smaller(arrays, model, x):
         kept[f"encoder/coupling_{c}/outputs"] = alive.astype("int32")
         h[:, 1 + 2 * alive] += sign * a
         print(f"coupling {c}: {len(alive)} outputs of {h.shape[1] // 2} respond")
-    for name in CODES:
-        array = arrays[f"codes/{name}"]
-        kept[f"codes/{name}"] = array if array.ndim < 2 else array.astype("float16")
-    numbers, steps = whole(arrays["codes/directions"], 2)
-    kept["codes/directions"] = numbers
-    kept["codes/step"] = steps[..., 0].astype("float16")
+    for name, array in arrays.items():
+        if name.startswith(codes.PREFIX) and name != UNUSED:
+            kept[name] = array if array.ndim < 2 else array.astype("float16")
+    for name, step in (("directions", "step"), ("basis", "basis_step")):
+        numbers, steps = whole(arrays[f"codes/{name}"], -1)
+        kept[f"codes/{name}"] = numbers
+        kept[f"codes/{step}"] = steps[..., 0].astype("float16")
     return kept
 
 
@@ -172,6 +174,7 @@ def sprite(flow):
 def main():
     source = data.load(options.MNIST)
     configuration, arrays = checkpoint.read(path_of("pretrained"))
+    arrays |= nice.load(path_of("pretrained")).codes.arrays()
     rng, x = np.random.default_rng(0), source.x_train[:DIGITS].astype("float32") / 255
     x += rng.uniform(-configuration["model"]["noise"], 0, x.shape).astype("float32")
     small = smaller(arrays, configuration["model"], x)

@@ -3,7 +3,11 @@
     python tools/ship.py weights/nice.safetensors weights/pretrained.safetensors
 
 Codes that the source carries are kept; where it has none, they are fitted to --data, with which
-the flow was trained. Source and output may be one file.
+the flow was trained. Source and output may be one file. With --beside only the codes are written,
+
+    python tools/ship.py --beside weights/deep.safetensors weights/deep.codes.safetensors
+
+so that a weights file need not be replaced when its codes are.
 """
 
 import os
@@ -19,6 +23,9 @@ def parse():
     parser.add_argument("source", help="weights file")
     parser.add_argument("output", help="weights file to write")
     options.add_places(parser, "data")
+    parser.add_argument(
+        "--beside", action="store_true", help="codes alone, for source as it is: see codes.beside"
+    )
     return parser.parse_args()
 
 
@@ -50,14 +57,16 @@ def half(name, array):
 def main(args):
     files.check_output(args.output, ".safetensors", [args.source, args.data])
     trained = nice.load(args.source)
-    fitted = codes.fitted(trained, args.data)
-    arrays = {**checkpoint.named(trained.encoder), **fitted.arrays()}
+    fitted = codes.fitted(trained, args.data).arrays()
+    arrays, described = dict(fitted), {"of": codes.digest(args.source)}
+    if not args.beside:
+        arrays, described = checkpoint.named(trained.encoder) | fitted, trained.configuration
     arrays = {name: half(name, array) for name, array in arrays.items()}
-    checkpoint.save(args.output, arrays, trained.configuration)
-    stored = sum(arrays[name].nbytes for name in fitted.arrays())
+    checkpoint.save(args.output, arrays, described)
     print(
-        f"codes: {len(fitted.labels)} groups of {len(fitted.classes)} classes, "
-        f"{stored / 1e6:.2f} MB\n{args.output}: {os.path.getsize(args.output) / 1e6:.2f} MB"
+        f"codes: {len(trained.codes.labels)} groups of {len(trained.codes.classes)} classes, "
+        f"{sum(arrays[name].nbytes for name in fitted) / 1e6:.2f} MB\n"
+        f"{args.output}: {os.path.getsize(args.output) / 1e6:.2f} MB"
     )
 
 
