@@ -16,7 +16,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from support import cli
+from support import cli, options
 
 
 def run(path):
@@ -45,9 +45,9 @@ def main(args):
 
 
 def parse():
-    parser = cli.Parser("Time the 2018 code.")
+    parser = options.Parser("Time the 2018 code.")
     parser.add_argument("file", help="your copy of the script")
-    parser.add_argument("--until", type=cli.Number(float), help="stop at this validation loss")
+    parser.add_argument("--until", type=options.Number(float), help="stop at this validation loss")
     return parser.parse_args()
 
 

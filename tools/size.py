@@ -29,7 +29,11 @@ MISSING = "not measured"
 def parse():
     parser = options.Parser("Train flows of ten sizes, and hold them side by side.")
     add, number = parser.add_argument, options.Number
-    add("what", choices=list(DEEDS), help="train and judge, measure seconds, or show all")
+    add(
+        "what",
+        choices=("train", "time", "table"),
+        help="train and judge, measure, or show",
+    )
     add("--only", choices=FLOWS, help="one flow alone: couplings x depth x units")
     add("--output", default="sizes", help="folder of all flows")
     add("--epochs", type=number(int, 1), default=10, help="passes over the training pictures")
@@ -195,14 +199,11 @@ def table(args):
         pictures.save(args.picture, chart(found))
 
 
-DEEDS = {"train": train, "time": measure, "table": table}
-
-
 def main(args):
     for path, kind in ((args.markdown, ".md"), (args.picture, ".png")):
         if path:
             files.check_output(path, kind, [args.data])
-    DEEDS[args.what](args)
+    {"train": train, "time": measure, "table": table}[args.what](args)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from support import cli, options
 
 
 def parse():
-    parser = cli.Parser("Compare fitted codes.")
+    parser = options.Parser("Compare fitted codes.")
     options.add_places(parser, "weights", "data")
-    parser.add_argument("--seed", type=cli.SEED, default=0, help="of what is drawn")
+    parser.add_argument("--seed", type=options.SEED, default=0, help="of what is drawn")
     return parser.parse_args()
 
 
