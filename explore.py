@@ -319,32 +319,43 @@ def convention(found, seed=0, units=256, depth=2, epochs=2):
 
 def neighbours(trained, known, pixels, seed=0, columns=16):
     """Samples above their nearest training digits (L2): new digits, or memories?"""
-    x = trained.sample(columns, 0.75, seed)
-    found, distances = quality.nearest(x, known)
+    rng = np.random.default_rng(seed)
+    drawn = {
+        "prior": trained.sample(columns, 0.75, seed),
+        "fitted codes": trained.sample_fitted(trained.codes.sample_labels(columns, rng), rng),
+    }
+    rows, distances = [], []
+    for x in drawn.values():
+        found, of_these = quality.nearest(x, known)
+        rows += [x, quality.scaled(known[found])]
+        distances.append(f"{of_these.min():.1f} to {of_these.max():.1f}")
     _, usual = quality.nearest(quality.scaled(pixels[:1000]), known)
-    image = _tile(trained, np.concatenate([x, quality.scaled(known[found])]), columns)
     return pictures.captioned(
-        image,
+        _tile(trained, np.concatenate(rows), columns),
         "Samples and their nearest training digits",
-        f"Euclidean distance {distances.min():.1f} to {distances.max():.1f}, pixel range [0, 1]; "
-        f"test digits to theirs: median {np.median(usual):.1f}.\nA copy would be near 0.",
-        left=["sample", "nearest"],
+        f"Euclidean distance, pixel range [0, 1]: {distances[0]} from the prior at σ = 0.75, "
+        f"{distances[1]} from fitted codes;\ntest digits to theirs: median "
+        f"{np.median(usual):.1f}. A copy would be near 0.",
+        left=[word for name in drawn for word in (name, "nearest")],
     )
 
 
 def likely(trained, _, pixels, columns=16):
-    """The most and the least likely pictures, with their nats."""
+    """The most and the least likely pictures, with their nats; and what is likelier than most."""
     x = trained.scale(pixels)
     nats = trained.log_likelihood(x)
     order = np.argsort(-nats)
     best, worst = order[: 2 * columns], order[::-1][: 2 * columns]
     image = _tile(trained, np.concatenate([x[best], x[worst]]), columns)
+    black = trained.log_likelihood(np.zeros_like(x[:1]))[0]
+    dim = np.median(trained.log_likelihood(x / 2))
     return pictures.captioned(
         image,
         "The most and the least likely test digits",
         f"log p(x) from {nats[best[-1]]:.0f} to {nats[best[0]]:.0f} nats (rows 1-2) and from "
         f"{nats[worst[0]]:.0f} to {nats[worst[-1]]:.0f} (rows 3-4); median {np.median(nats):.0f}.\n"
-        "A flow can tell; neither a GAN nor a VAE has this number.",
+        f"Likely is not typical: an all-black picture has {black:.0f} nats, digits at half their "
+        f"brightness a median of {dim:.0f}.",
         left=["most", "likely", "least", "likely"],
     )
 
@@ -443,7 +454,7 @@ PICTURES = {
     "noise": lambda job: noise(job.trained(DEEP), load(job.args.noise_free), job.seed),
     "convention": lambda job: convention(job.data, job.seed),
     "inpaint": lambda job: inpaint(*job.with_pixels(PAPER), job.seed),
-    "neighbours": lambda job: neighbours(*job.with_pixels(), job.seed),
+    "neighbours": lambda job: neighbours(job.with_codes(), *job.with_pixels()[1:], job.seed),
     "likely": lambda job: likely(*job.with_pixels()),
 }
 
