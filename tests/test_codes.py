@@ -83,7 +83,7 @@ def test_one_picture_and_equal_pictures_are_enough():
     for count in (1, 30):
         found = codes.fit(np.ones((count, 6), "float32"))
         assert codes._is_sound(found, 6) and len(found.labels) == 1
-        assert np.allclose(found.draw([0], np.random.default_rng(0)), 1, atol=1e-5)
+        assert np.allclose(found.sample([0], np.random.default_rng(0)), 1, atol=1e-5)
 
 
 def test_a_wide_class_gets_more_groups_and_the_numbers_are_kept(rng):

@@ -63,7 +63,7 @@ def test_digits_shows_a_row_a_class_beside_as_many_of_the_prior(labelled, figure
 
 
 def test_digits_without_labels_shows_a_square(labelled, figures):
-    labelled.codes = codes.fit(labelled.codes.means)
+    labelled.codes = codes.fit(labelled.codes.sample([4, 5, 6], np.random.default_rng(0)))
     explore.digits(labelled, columns=4)
     assert figures[0]["right"] == [] and cells(figures[0]["image"], 4, side=1).shape[:2] == (4, 4)
 
@@ -80,7 +80,8 @@ def test_temperature_leaves_a_point_along_a_line(labelled, figures):
     assert inside.sum() > 10
     for row, sigma in enumerate(np.arange(4, 13) / 10):
         assert np.abs(prior[row] - prior[0] * sigma / 0.4)[inside].max() < 0.02
-    means = labelled.codes.means[np.arange(10) % 3].reshape(10, H, W)
+    held = labelled.codes
+    means = (held.centre + held.means @ held.basis)[np.arange(10) % 3].reshape(10, H, W)
     assert np.abs(fitted[0] - means).max() < 0.01
     spread = np.abs(fitted - fitted[0]).mean(axis=(1, 2, 3))
     assert (np.diff(spread) > -1e-3).all() and spread[-1] > 0.01
@@ -203,11 +204,12 @@ def test_noise_shows_both_flows_and_how_they_were_trained(figures):
     assert (right > 0).mean() > 0.3 and np.abs(left - 2 * right)[inside].max() <= 2
 
 
-def test_neighbours_finds_them(flow, pixels, figures):
-    explore.neighbours(flow, pixels, pixels)
-    samples, nearest = cells(figures[0]["image"], 16).reshape(2, 16, DIM).astype(int)
+def test_neighbours_finds_them(labelled, pixels, figures):
+    explore.neighbours(labelled, pixels, pixels)
+    rows = cells(figures[0]["image"], 16).reshape(2, 2, 16, DIM).astype(int)
+    samples, nearest = rows.swapaxes(0, 1).reshape(2, 32, DIM)  # of the prior, of fitted codes
     distances = ((samples[:, None] - pixels) ** 2).sum(axis=2)
-    chosen = distances[np.arange(16), ((nearest[:, None] - pixels) ** 2).sum(axis=2).argmin(axis=1)]
+    chosen = distances[np.arange(32), ((nearest[:, None] - pixels) ** 2).sum(axis=2).argmin(axis=1)]
     assert all((pixels == row).all(axis=1).any() for row in nearest)
     assert (chosen <= distances.min(axis=1) * 1.02 + 99).all()  # the samples shown are rounded
 
