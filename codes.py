@@ -241,7 +241,7 @@ def fit(z, labels=None, sigma=1.0, numbers=NUMBERS[1], directions=DIRECTIONS, ba
         numbers: how many the codes may hold: it decides how many groups a class gets.
         directions: R.
         basis: K at most; a third of the numbers at most.
-        seed: of k-means, and of where the search for directions starts.
+        seed: of k-means.
         done: called after every class.
     """
     labels = np.zeros(len(z), "int32") if labels is None else np.asarray(labels).astype("int32")
@@ -249,9 +249,9 @@ def fit(z, labels=None, sigma=1.0, numbers=NUMBERS[1], directions=DIRECTIONS, ba
     root = np.sqrt(np.broadcast_to(np.ravel(sigma), D)).astype("float32")
     centre, some = z.mean(axis=0), rng.permutation(len(z))[:ROWS]
     x = (z - centre) * root  # √σ z; below, h = √σ x
-    coarse = x @ (root[:, None] * _unit(_principal(x[some] * root, COARSE, rng)).T)
+    coarse = x @ (root[:, None] * unit(principal(x[some] * root, COARSE)).T)
     K = max(1, min(basis, D, numbers // (3 * D)))
-    axes = _unit(_principal(x[some], K, rng))  # (K, D)
+    axes = unit(principal(x[some], K))  # (K, D)
     c, axes_of_z = x @ axes.T, axes / root
     K, R = len(axes), min(directions, len(axes))
     most = (numbers - K * D) / ((R + 1) * K + D)  # groups in all
@@ -265,8 +265,8 @@ def fit(z, labels=None, sigma=1.0, numbers=NUMBERS[1], directions=DIRECTIONS, ba
         for g in np.unique(found):
             inside = found == g
             own, n = c_of_class[inside], inside.sum()
-            mean, V = _gaussian(own, R, rng)
-            U = _unit(V)
+            mean, V = _gaussian(own, R)
+            U = unit(V)
             kept = mean + (own - mean) @ U.T @ U  # what mean and directions say of each
             left = z_of_class[inside] - centre - kept @ axes_of_z
             rest = ((left**2).sum(axis=0) + spread) / (n + 1)  # as if of one more code: never 0
@@ -277,29 +277,26 @@ def fit(z, labels=None, sigma=1.0, numbers=NUMBERS[1], directions=DIRECTIONS, ba
     return Codes(np.array(labels, "int32"), *(np.array(a, "float32") for a in arrays))
 
 
-def _gaussian(c, R, rng):
+def _gaussian(c, R):
     """Mean and directions of a group's coordinates, (n, K) -> (K,) and (R, K)."""
     mean, V = c.mean(axis=0), np.zeros((R, c.shape[1]), "float32")
-    widest = _principal(c - mean, R, rng)
+    widest = principal(c - mean, R)
     V[: len(widest)] = widest
     return mean, V
 
 
-def _principal(x, R, rng, steps=6):
-    """PCA of centred rows x, (n, D): at most R directions times their standard deviations.
-
-    By orthogonal iteration on a few more, for a whole SVD takes minutes over all groups.
-    """
-    Q = rng.standard_normal((x.shape[1], min(R + 10, x.shape[1])), dtype="float32")
-    for _ in range(steps):
-        Q, _ = np.linalg.qr(x.T @ (x @ Q))
-    kept = x @ Q
-    variances, axes = np.linalg.eigh((kept.T @ kept / len(x)).astype("float64"))  # ascending
-    widths = np.sqrt(np.maximum(variances, 0))
-    return ((Q @ axes * widths).T[::-1][: min(R, len(x))]).astype("float32")
+def principal(x, R):
+    """PCA of centred rows x, (n, D): at most R directions times their standard deviations."""
+    n, D = x.shape
+    if n < D:  # the matrix of inner products is smaller
+        V = np.linalg.eigh(x @ x.T)[1].T @ x / n**0.5
+    else:
+        variances, axes = np.linalg.eigh(x.T @ x / n)
+        V = (axes * np.sqrt(np.maximum(variances, 0))).T
+    return V[::-1][:R]  # both ascend
 
 
-def _unit(V):
+def unit(V):
     """Rows at length 1; those of length 0 stay."""
     lengths = np.linalg.norm(V, axis=1, keepdims=True)
     return V / np.where(lengths > 0, lengths, 1)

@@ -33,6 +33,8 @@ def load_keras():
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # not 75 % of a GPU at once
+    # NumPy has small products here: on a busy machine two threads take ten times as long as one.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:

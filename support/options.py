@@ -157,7 +157,6 @@ RECIPES = {
         "couplings": 8,
         "units": 64,
         "depth": 1,
-        "shuffle": "random",
         "epochs": 1,
         "learning_rate": 4e-3,
         "weight_decay": 0.2,

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+import codes
 from support import checkpoint, data, options
 from support.errors import UserError
 
@@ -219,14 +220,11 @@ def are_digits(source, trials=1000):
 
 
 def principal(pixels):
-    """PCA of uint8 (N, D) by the eigenvectors of its covariance.
+    """PCA of uint8 (N, D).
 
     Returns: `(mean, components)`: (D,), and (D, D), a component a row, the widest first.
     """
-    mean, moment = np.zeros(pixels.shape[1]), np.zeros((pixels.shape[1],) * 2)
-    for start in range(0, len(pixels), 10_000):
-        part = scaled(pixels[start : start + 10_000])
-        mean += part.sum(axis=0, dtype="float64") / len(pixels)
-        moment += part.T @ part / len(pixels)
-    _, vectors = np.linalg.eigh(moment - np.outer(mean, mean))
-    return mean.astype("float32"), vectors.T[::-1].astype("float32")
+    x = scaled(pixels)
+    mean = x.mean(axis=0)
+    x -= mean
+    return mean, codes.unit(codes.principal(x, x.shape[1]))

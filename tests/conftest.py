@@ -9,14 +9,13 @@ import os
 import subprocess
 import sys
 
-import numpy as np
-import pytest
-
 from support import cli, options
 
-cli.load_keras()
+cli.load_keras()  # before NumPy, whose threads it sets
 
 import keras
+import numpy as np
+import pytest
 from keras import ops
 
 import nice
