@@ -348,12 +348,15 @@ def likely(trained, _, pixels, columns=16):
     best, worst = order[: 2 * columns], order[::-1][: 2 * columns]
     image = _tile(trained, np.concatenate([x[best], x[worst]]), columns)
     black = trained.log_likelihood(np.zeros_like(x[:1]))[0]
-    dim = np.median(trained.log_likelihood(x / 2))
+    dim, median = np.median(trained.log_likelihood(x / 2)), np.median(nats)
+    print(
+        f"nats: test digits {median:.0f} (median), at half brightness {dim:.0f}, black {black:.0f}"
+    )
     return pictures.captioned(
         image,
         "The most and the least likely test digits",
         f"log p(x) from {nats[best[-1]]:.0f} to {nats[best[0]]:.0f} nats (rows 1-2) and from "
-        f"{nats[worst[0]]:.0f} to {nats[worst[-1]]:.0f} (rows 3-4); median {np.median(nats):.0f}.\n"
+        f"{nats[worst[0]]:.0f} to {nats[worst[-1]]:.0f} (rows 3-4); median {median:.0f}.\n"
         f"Likely is not typical: an all-black picture has {black:.0f} nats, digits at half their "
         f"brightness a median of {dim:.0f}.",
         left=["most", "likely", "least", "likely"],
