@@ -114,14 +114,10 @@ def train(source, output, choices, resume=False, distribute=False):
             ) from error
 
 
-CODED = 2**28  # numbers of pictures that codes are fitted to, 1 GB of float32
-
-
 def end(keeper, film, x, labels):
     """The best weights, with codes fitted to training pictures; and what they draw."""
-    best, every = nice.load(keeper.weights), 1 + x.size // CODED
-    labels = None if labels is None else labels[: len(x) : every]
-    best.codes = codes.of_pictures(best, x[::every], labels)
+    best = nice.load(keeper.weights)
+    best.codes = codes.of_pictures(best, x, labels)
     arrays = {**checkpoint.named(best.encoder), **best.codes.arrays()}
     keeper.check()
     checkpoint.save(keeper.weights, arrays, best.configuration)
