@@ -264,13 +264,13 @@ def test_a_killed_run_ends_with_the_same_codes(npz, tmp_path, monkeypatch):
     """Killed before its codes were fitted, before its pictures, before its last word."""
 
     def die(*_):
-        raise KeyboardInterrupt
+        raise SystemExit
 
     run(npz, tmp_path / "whole", "--epochs", "1")
     whole = (tmp_path / "whole" / options.TRAINED).read_bytes()
     moments = {codes: "of_pictures", pictures: "save", resuming.Keeper: "finish"}
     for owner, name in moments.items():
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
             patch.setattr(owner, name, die)
             run(npz, tmp_path / name, "--epochs", "1")
         kept = (tmp_path / name / options.TRAINED).read_bytes()
