@@ -34,7 +34,7 @@ PREFIX = "codes/"  # of the tensors in a weights file
 NUMBERS = 200_000, 1_000_000  # stored, at least and at most: 0.4 and 2 MB in float16
 PICTURES = 30_000  # fitted to at most: more change no figure by more than its noise
 BASIS = 300  # K: with 200 digits lose details that a reader of digits sees
-DIRECTIONS = 12  # R: 16 groups a class, on average, at full size
+DIRECTIONS = 14  # R: 14 groups a class, on average, at full size
 COARSE = 64  # principal coordinates of h = σz that k-means looks at
 ROWS = 10_000  # that principal directions are found from
 CLASSES = 100  # at most
