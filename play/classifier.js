@@ -4,35 +4,21 @@
 let reader = null; // of a picture: ten probabilities
 
 function classifierOf(buffer) {
-	const { tensor } = openWeights(buffer);
-	const layers = [[28, 1, 16], [14, 16, 32], [7, 32, 64]].map(([side, inputs, outputs], i) => ({
-		side, inputs, outputs, kernel: tensor(`conv_${i + 1}/kernel`, [3, 3, inputs, outputs]), bias: tensor(`conv_${i + 1}/bias`, [outputs]),
-	}));
-	const [features, classes] = [["features", 576, 64], ["classes", 64, 10]].map(([name, ...shape]) =>
-		({ kernel: tensor(`${name}/kernel`, shape), bias: tensor(`${name}/bias`, [shape[1]]), relu: shape[1] > 10, out: new Float32Array(shape[1]) }));
+	const file = openWeights(buffer);
+	const layers = [[28, 1, 16], [14, 16, 32], [7, 32, 64]].map(([side, ...shape], i) => layerOf(file, `conv_${i + 1}`, [3, 3, ...shape], true, [side, side]));
+	const features = layerOf(file, "features", [576, 64], true), classes = layerOf(file, "classes", [64, 10]);
 
-	/** relu of a 3 × 3 convolution, the largest of every 2 × 2: (side, side, inputs) to half a side. */
-	function convolve(x, { side, inputs, outputs, kernel, bias }) {
-		const half = side >> 1, pooled = new Float32Array(half * half * outputs), sum = new Float32Array(outputs);
-		for (let v = 0; v < 2 * half; v++)
-			for (let u = 0; u < 2 * half; u++) {
-				sum.set(bias);
-				for (let k = 0; k < 9; k++) {
-					const row = v + Math.floor(k / 3) - 1, column = u + (k % 3) - 1;
-					if (row < 0 || column < 0 || row >= side || column >= side) continue;
-					for (let i = 0; i < inputs; i++) {
-						const value = x[(row * side + column) * inputs + i];
-						if (value) for (let o = 0, p = (k * inputs + i) * outputs; o < outputs; o++) sum[o] += value * kernel[p + o];
-					}
-				}
-				const at = ((v >> 1) * half + (u >> 1)) * outputs;
-				for (let o = 0; o < outputs; o++) if (sum[o] > pooled[at + o]) pooled[at + o] = sum[o];
-			}
-		return pooled;
+	/** A convolution, and of every 2 × 2 the largest: (side, side, inputs) to half a side. */
+	function pooled(x, layer) {
+		const all = convolve(x, layer), [side] = layer.size, half = side >> 1, outputs = layer.out.length;
+		return Float32Array.from({ length: half * half * outputs }, (_, n) => {
+			const pixel = Math.floor(n / outputs), at = (2 * Math.floor(pixel / half) * side + 2 * (pixel % half)) * outputs + n % outputs;
+			return Math.max(all[at], all[at + outputs], all[at + side * outputs], all[at + (side + 1) * outputs]);
+		});
 	}
 
 	return (x) => {
-		const logits = dense(dense(layers.reduce(convolve, x), features), classes), most = Math.max(...logits);
+		const logits = dense(dense(layers.reduce(pooled, x), features), classes), most = Math.max(...logits);
 		const shares = Array.from(logits, (v) => Math.exp(v - most)), sum = shares.reduce((a, b) => a + b);
 		return shares.map((share) => share / sum);
 	};

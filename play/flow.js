@@ -1,5 +1,5 @@
 "use strict";
-/* layers.py once more. */
+/* layers.py and networks.py once more. */
 
 const count = (n) => Int32Array.from({ length: n }, (_, i) => i);
 
@@ -26,6 +26,28 @@ function dense(x, { kernel, bias, out, relu }) {
 	return out;
 }
 
+/** `dense` on every pixel's neighbourhood: (height, width, inputs) to as many pixels of all outputs. */
+function convolve(x, layer) {
+	const { kernel: { shape: [rows, columns, inputs] }, size: [height, width], patch, out, picture } = layer;
+	for (let v = 0, n = 0; v < height; v++)
+		for (let u = 0; u < width; u++, n += out.length) {
+			const left = u - ((columns - 1) >> 1), from = Math.max(left, 0), to = Math.min(left + columns, width);
+			patch.fill(0);
+			for (let r = 0, row = v - ((rows - 1) >> 1); r < rows; r++, row++)
+				if (row >= 0 && row < height) patch.set(x.subarray((row * width + from) * inputs, (row * width + to) * inputs), (r * columns + from - left) * inputs);
+			picture.set(dense(patch, layer), n);
+		}
+	return picture;
+}
+
+/** A layer of a file, dense or, over pictures of a size [height, width], a convolution. */
+function layerOf(file, name, wanted, relu, size) {
+	const kernel = file.scaled(name + "/kernel", name + "/step", wanted), width = kernel.shape[wanted.length - 1];
+	const layer = { kernel, bias: file.tensor(name + "/bias", [width]), relu, out: new Float32Array(width), run: dense };
+	if (!size) return layer;
+	return { ...layer, size, run: convolve, patch: new Float32Array(kernel.length / width), picture: new Float32Array(size[0] * size[1] * width) };
+}
+
 const shuffled = (h, order) => h.map((_, i) => h[order[i]]);
 
 function unshuffled(h, order) {
@@ -35,19 +57,18 @@ function unshuffled(h, order) {
 }
 
 class Flow {
-	/** Of a weights file; its codes may be in a file of their own. */
-	constructor(buffer, beside) {
-		const file = openWeights(buffer), codes = beside ? openWeights(beside) : file, { configuration } = file, model = checkedModel(configuration);
+	constructor(buffer) {
+		const file = openWeights(buffer), { configuration } = file, model = checkedModel(configuration);
 		const { dim } = model, half = dim / 2, logScale = file.tensor("encoder/scale/log_scale", [1, dim]);
 		[this.height, this.width] = configuration.picture;
-		Object.assign(this, { configuration, dim, levels: configuration.levels });
+		Object.assign(this, { configuration, model, dim, levels: configuration.levels });
 		this.gaussian = configuration.prior === "gaussian";
 		this.sign = model.convention === "paper" ? 1 : -1; // (7) or (9) is the encoder's direction
 		this.couplings = [];
 		this.places = [count(dim)]; // each dimension's pixel
 		this.parameters = dim;
 		for (let c = 1; c <= model.couplings; c++) {
-			const { layers, outputs } = this.network(file, model, `encoder/coupling_${c}/`);
+			const { layers, outputs } = this.network(file, `encoder/coupling_${c}/`, c <= model.convolutions);
 			const order = model.shuffle === "random" ? permutation((model.seed ?? 0) + c, dim) : count(dim).reverse();
 			this.couplings.push({ layers, outputs, order, input: new Float32Array(half) });
 			this.places.push(shuffled(this.places[c - 1], order));
@@ -55,31 +76,32 @@ class Flow {
 		this.scale = Float64Array.from(logScale, Math.exp); // s of (14)
 		this.sigma = this.scale.map((s) => 1 / s); // (16)
 		this.determinant = logScale.reduce((a, b) => a + b, 0);
-		this.codes = codes.has("codes/basis") ? readCodes(codes, dim) : null;
+		this.codes = file.has("codes/basis") ? readCodes(file, dim) : null;
 	}
 
 	/** m of one coupling; in the compact file without the units and outputs that never respond. */
-	network(file, { dim, depth, units, output_activation }, coupling) {
-		const half = dim / 2, compact = file.has(coupling + "outputs"), layers = [];
-		this.compact = compact;
+	network(file, coupling, convolves) {
+		const { dim, depth, units, channels, kernel: K, output_activation } = this.model, half = dim / 2, layers = [];
+		const compact = this.compact = file.has(coupling + "outputs");
 		const outputs = compact ? file.tensor(coupling + "outputs", [null]) : count(half);
 		if (!outputs.every((o) => o >= 0 && o < half)) throw Error("damaged");
-		for (let l = 1, inputs = half; l <= depth + 1; l++) {
-			const last = l > depth, name = `${coupling}m/dense_${l}/`;
-			const wanted = [inputs, last ? outputs.length : compact ? null : units];
-			const kernel = file.scaled(name + "kernel", name + "step", wanted), width = kernel.shape[1];
-			const bias = file.tensor(name + "bias", [width]), relu = !last || output_activation === "relu";
-			layers.push({ kernel, bias, relu, out: new Float32Array(width) });
-			this.parameters += kernel.length + width;
-			inputs = width;
-		}
+		const [kind, kernels, first, hidden, end] = convolves ? ["conv", [[K, K + 1], [1, 1], [K, K]], 1, channels, 1]
+			: ["dense", new Array(depth + 1).fill([]), half, compact ? null : units, outputs.length];
+		let inputs = first;
+		kernels.forEach((sides, l) => {
+			const isLast = l === kernels.length - 1, relu = !isLast || output_activation === "relu";
+			const layer = layerOf(file, `${coupling}m/${kind}_${l + 1}`, [...sides, inputs, isLast ? end : hidden], relu, convolves && [this.height, this.width / 2]);
+			layers.push(layer);
+			inputs = layer.out.length;
+			this.parameters += layer.kernel.length + inputs;
+		});
 		return { layers, outputs };
 	}
 
 	/** h2 ± m(h1) in place: h1 at the even places of h, h2 at the odd ones, (7) or (9). */
 	couple({ layers, outputs, input }, h, sign) {
 		for (let i = 0; i < input.length; i++) input[i] = h[2 * i];
-		const m = layers.reduce(dense, input);
+		const m = layers.reduce((x, layer) => layer.run(x, layer), input);
 		for (let i = 0; i < m.length; i++) h[2 * outputs[i] + 1] += sign * m[i];
 	}
 

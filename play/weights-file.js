@@ -51,14 +51,17 @@ function openWeights(buffer) {
 }
 
 /** The model of a configuration; throws where nice.py could not have made it. */
-function checkedModel({ model, prior, levels, picture: [height, width] }) {
-	const { dim, couplings, depth, units, output_activation, convention, shuffle } = model;
-	const whole = [[height, 1e4], [width, 1e4], [couplings, 1000], [depth + 1, 101], [units, 1e6]]
+function checkedModel({ model: given, prior, levels, picture: [height, width] }) {
+	const model = { network: "dense", channels: 32, kernel: 3, ...given }; // a file from before says nothing of these
+	const { dim, couplings, network, channels, kernel, depth, units, output_activation, convention, shuffle } = model;
+	const whole = [[height, 1e4], [width, 1e4], [couplings, 1000], [channels, 1e4], [kernel, 99], [depth + 1, 101], [units, 1e6]]
 		.every(([v, most]) => Number.isInteger(v) && v > 0 && v <= most);
-	if (!whole || height * width !== dim || dim % 2 || ![255, 256].includes(levels)
-		|| !/^(relu|linear) (article|paper) (reverse|random) (gaussian|logistic)$/.test([output_activation, convention, shuffle, prior].join(" ")))
+	const torn = network !== "dense" && (width % 2 || kernel % 2 === 0 || shuffle !== "reverse"); // see networks.py
+	if (!whole || torn || height * width !== dim || dim % 2 || ![255, 256].includes(levels)
+		|| !/^(dense|conv|both) (relu|linear) (article|paper) (reverse|random) (gaussian|logistic)$/.test([network, output_activation, convention, shuffle, prior].join(" ")))
 		throw Error("foreign");
-	return model;
+	const convolutions = { dense: 0, conv: couplings, both: couplings >> 1 }[network]; // the first of the couplings
+	return { ...model, convolutions, dense: couplings - convolutions };
 }
 
 /** What gzip has packed; anything else as it is, for a server may have unpacked it. */

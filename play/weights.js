@@ -30,8 +30,10 @@ async function loadShipped(wanted) {
 	const { signal } = (loading = new AbortController()), progress = (part) => showProgress(name, part, SHIPPED[name]);
 	progress(0);
 	try {
-		const buffer = await unpacked(await fetched(`../weights/${file}`, signal, progress));
-		use(buffer, name, name === NAMES[0] ? null : await fetched(`../weights/${name}.codes.safetensors`, signal));
+		const made = new Flow(await unpacked(await fetched(`../weights/${file}`, signal, progress)));
+		made.codes ??= await codesBeside(name, made, signal);
+		if (signal.aborted) return;
+		use(made, name);
 		set({ w: name === NAMES[0] ? "" : name });
 		settled(file);
 	} catch (error) {
@@ -40,6 +42,10 @@ async function loadShipped(wanted) {
 	}
 	endLoading();
 }
+
+/** Codes in a file of their own; where it is missing or damaged, none: the weights open without. */
+const codesBeside = (name, { dim }, signal) => fetched(`../weights/${name}.codes.safetensors`, signal)
+	.then((buffer) => readCodes(openWeights(buffer), dim)).catch(() => null);
 
 /** "3 of 6 MB", in a corner. */
 function showProgress(name, part, whole) {
@@ -54,9 +60,8 @@ function endLoading() {
 	showWeights();
 }
 
-/** Take a weights file, or throw and change nothing. */
-function use(buffer, name, beside) {
-	flow = new Flow(buffer, beside);
+function use(made, name) {
+	flow = made;
 	window.nice = { name, configuration: flow.configuration }; // for programs and tests, on Float32Array
 	for (const method of ["encode", "decode", "logLikelihood"]) nice[method] = flow[method].bind(flow);
 	buildCode();
@@ -76,7 +81,7 @@ async function openFiles(files) {
 				enable();
 				refresh();
 			} else {
-				use(await unpacked(buffer), name);
+				use(new Flow(await unpacked(buffer)), name);
 				loading?.abort();
 				set({ w: "" }); // the address cannot hold it
 				endLoading();
@@ -92,7 +97,7 @@ function showWeights() {
 	const option = (name) => new Option(name in SHIPPED ? plain(name) : name, name, false, name === window.nice?.name);
 	$("weights").replaceChildren(...[...new Set([...NAMES, ...flow ? [nice.name] : []])].map(option));
 	if (!flow) return;
-	const { model, prior } = flow.configuration;
+	const { model, configuration: { prior } } = flow;
 	$("facts").innerHTML = say("facts", { ...model, prior, count: flow.parameters.toLocaleString("en") })
-		+ (flow.compact ? say("rounded") : "");
+		+ (model.convolutions ? say("m-conv", model) : "") + (model.dense ? say("m-dense", model) : "") + (flow.compact ? say("rounded") : "");
 }

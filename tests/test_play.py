@@ -136,11 +136,18 @@ def weights(path, prior="gaussian", levels=255, picture=(3, 4), others=None, **c
     rng, dim, arrays = np.random.default_rng(0), model["dim"], dict(others or {})
     arrays["encoder/scale/log_scale"] = 0.5 * rng.standard_normal((1, dim)).astype("float32")
     sizes = [dim // 2, *[model["units"]] * model["depth"], dim // 2]
-    for c in range(1, model["couplings"] + 1):
-        for i, shape in enumerate(zip(sizes, sizes[1:]), start=1):
-            kernel, bias = rng.standard_normal(shape), 0.3 * rng.standard_normal(shape[1])
-            name = f"encoder/coupling_{c}/m/dense_{i}/"
-            arrays[name + "kernel"] = (kernel * shape[0] ** -0.5).astype("float32")
+    channels, side, couplings = (model.get(n) for n in ("channels", "kernel", "couplings"))
+    near = {"conv": couplings, "both": couplings // 2}.get(model.get("network"), 0)
+    for c in range(1, couplings + 1):
+        kind, shapes = "dense", list(zip(sizes, sizes[1:]))
+        if c <= near:
+            kind, shapes = "conv", [
+                (side, side + 1, 1, channels), (1, 1, channels, channels), (side, side, channels, 1)
+            ]  # fmt: skip
+        for i, shape in enumerate(shapes, start=1):
+            kernel, bias = rng.standard_normal(shape), 0.3 * rng.standard_normal(shape[-1])
+            name = f"encoder/coupling_{c}/m/{kind}_{i}/"
+            arrays[name + "kernel"] = (kernel * np.prod(shape[:-1]) ** -0.5).astype("float32")
             arrays[name + "bias"] = bias.astype("float32")
     configuration = {"model": model, "prior": prior, "levels": levels, "picture": picture}
     content = safetensors.numpy.save(arrays, {"configuration": json.dumps(configuration)})
@@ -233,12 +240,17 @@ def test_compact_weights_are_nearly_the_float16_ones(flow, digits, rng):
         {"convention": "paper", "levels": 256, "depth": 0, "couplings": 1},
         {"shuffle": "random", "seed": 0, "units": 5},
         {"shuffle": "random", "seed": 7, "prior": "logistic", "levels": 256, "convention": "paper"},
+        {"network": "conv", "channels": 6, "kernel": 3, "output_activation": "linear"},
+        {"network": "conv", "channels": 3, "kernel": 5, "dim": 60, "picture": (6, 10)},
+        {"network": "conv", "channels": 2, "kernel": 1, "convention": "paper", "prior": "logistic"},
+        {"network": "both", "channels": 5, "kernel": 3, "couplings": 3, "convention": "paper"},
+        {"network": "both", "channels": 5, "kernel": 7, "couplings": 1},
     ],
 )
 def test_every_kind_of_flow_is_keras(page, tmp_path, rng, choices):
     content, small = weights(str(tmp_path / "w.safetensors"), **choices)
     loaded(page, content)
-    x = rng.random((4, 12), dtype="float32")
+    x = rng.random((4, small.dim), dtype="float32")
     encoded = map_rows(page, "x => read.encode(x)", x)
     np.testing.assert_allclose(encoded, small.encode(x), atol=1e-4)
     decoded = map_rows(page, "x => read.decode(x)", encoded)
@@ -273,22 +285,27 @@ def test_shipped_likelihoods_are_keras(page, flow, digits):
     assert sizes == {name: os.path.getsize(compact.path_of(name)) for name in compact.LISTED}
 
 
-def test_codes_follow_their_formula(page, tmp_path, rng):
+def codes_of(rng, dim):
+    """Small random codes, by their names in a file."""
     groups, rank, size = 3, 2, 4
     held = {
         "labels": np.array([0, 1, 1], "int32"),
         "shares": np.array([0.5, 0.4, 0.1], "float32"),
         "means": rng.standard_normal((groups, size)).astype("float16"),
         "directions": rng.standard_normal((groups, rank, size)).astype("float16"),
-        "basis": rng.standard_normal((size, 12)).astype("float16"),
-        "centre": rng.standard_normal(12).astype("float16"),
-        "rest": np.ones((groups, 12), "float16"),
+        "basis": rng.standard_normal((size, dim)).astype("float16"),
+        "centre": rng.standard_normal(dim).astype("float16"),
+        "rest": np.ones((groups, dim), "float16"),
         "contrast": np.array([1.5], "float16"),
     }
-    others = {"codes/" + name: array for name, array in held.items()}
+    return {"codes/" + name: array for name, array in held.items()}
+
+
+def test_codes_follow_their_formula(page, tmp_path, rng):
+    others = codes_of(rng, 12)
     loaded(page, weights(str(tmp_path / "w.safetensors"), others=others)[0])
     draw = "([label, T]) => { const r = randomOf(5); return Array.from({length: 1500}, () => Array.from(drawCode(read.codes, label, r, T))) }"  # noqa: E501
-    held = {name: array.astype("float64") for name, array in held.items()}
+    held = {name[6:]: array.astype("float64") for name, array in others.items()}
     means = held["centre"] + held["means"] @ held["basis"]
     np.testing.assert_allclose(page.evaluate(draw, [0, 0])[0], means[0], rtol=1e-5, atol=1e-6)
     z = np.array(page.evaluate(draw, [0, 0.5]))
@@ -701,10 +718,11 @@ def drop(page, name, content):
 
 def bad_files(path):
     content, _ = weights(path)
-    length = int.from_bytes(content[:8], "little")
-    header, body = content[8 : 8 + length], content[8 + length :]
+    convolved, _ = weights(path, network="conv", channels=2, kernel=3)
 
-    def with_header(old, new):
+    def with_header(old, new, content=content):
+        length = int.from_bytes(content[:8], "little")
+        header, body = content[8 : 8 + length], content[8 + length :]
         changed = header.replace(old, new)
         assert changed != header
         return len(changed).to_bytes(8, "little") + changed + body
@@ -721,6 +739,9 @@ def bad_files(path):
         "levels.safetensors": with_header(b'\\"levels\\": 255', b'\\"levels\\": 1e300'),
         "wide.safetensors": with_header(b'\\"dim\\": 12', b'\\"dim\\": 100000000')
         .replace(b'\\"picture\\": [3, 4]', b'\\"picture\\": [10000, 10000]'),
+        "network.safetensors": with_header(b'{\\"dim', b'{\\"network\\": \\"wave\\", \\"dim'),
+        "torn.safetensors": with_header(b'\\"reverse', b'\\"random', convolved),
+        "odd.safetensors": with_header(b"[3, 4]", b"[4, 3]", convolved),
         "packed.safetensors.gz": b"\x1f\x8b\x08" + bytes(40),
         "mine.npz": b"PK\x03\x04" + bytes(100),
     }  # fmt: skip
@@ -791,6 +812,23 @@ def test_nothing_else_is_fetched_for_a_file_that_is_cut(visit, address):
     page.click("#again")
     page.wait_for_function("window.nice?.name === 'deep'")
     expect(page.locator("#message")).to_be_hidden()
+
+
+@pytest.mark.parametrize("beside", ["missing", "damaged", "old", "sound"])
+def test_weights_open_whatever_the_codes_beside_them(visit, address, tmp_path, rng, beside):
+    content, _ = weights(str(tmp_path / "a.safetensors"), picture=(28, 28), dim=784, couplings=1)
+    held = codes_of(rng, 784)
+    if beside == "old":
+        held = {"codes/low": held.pop("codes/centre"), "codes/means": np.zeros((3, 784), "float16")}
+    sound = safetensors.numpy.save(held, {"configuration": "{}"})
+    answer = {"missing": {"status": 404}, "damaged": {"body": sound[:-1]}}
+    one = visit(content)
+    one.page.route("**/deep.codes.*", lambda r: r.fulfill(**answer.get(beside, {"body": sound})))
+    page = one.open(f"{address}/play/", "w=deep&ask=1", wait="window.nice && !dirty.size")
+    assert page.evaluate("nice.name") == "deep"
+    assert page.locator("#nocodes").is_hidden() == (beside == "sound")
+    assert page.locator("#message").is_hidden()
+    one.forgive("404")
 
 
 def test_lost_network_is_told_and_tried_again(visit, address):
