@@ -11,9 +11,9 @@ function nine(id, key, code, contrast = 1) {
 	const next = () => {
 		if (panels[id] !== panel || panel.flow !== flow) return;
 		const count = pictures.push(seen(flow.decode(code(random))).map((v) => 0.5 + contrast * (v - 0.5)));
-		if (count === 1) paint(canvas, pictures[0], flow.width);
+		if (count === 1) paint(canvas, pictures[0]);
 		if (count < 9) return requestAnimationFrame(next);
-		paintAll(canvas.nextElementSibling, pictures.slice(1), flow.width, 4);
+		paintAll(canvas.nextElementSibling, pictures.slice(1), 4);
 		later(id, () => {
 			const read = pictures.map(readAs), of = (test) => read.filter(test).length;
 			caption(id, read[0] ? plain(`read-${id}`, { ask: digit, right: of((found) => found.digit === digit), sure: of((found) => found.share > 0.9) }) : "");

@@ -16,15 +16,14 @@ CARDS.between = () => {
 	}
 	const z = mix(ends.za, ends.zb, t), blend = mix(ends.a, ends.b, t), line = flow.decode(z);
 	for (const [id, x, value] of [["line", line, flow.terms(z).total], ["blend", blend, flow.logLikelihood(blend)]]) {
-		paint($(id), seen(x), flow.width);
-		describe(id, seen(x));
+		show(id, seen(x));
 		$(`${id}-nats`).textContent = `${minus(value)} ${plain("nats")}`;
 	}
 };
 
 function drawStrip() {
 	if (ends.flow !== flow) return;
-	const steps = Array.from({ length: 9 }, (_, i) => i / 8);
+	const steps = times(9, (i) => i / 8);
 	const line = steps.map((t) => flow.decode(mix(ends.za, ends.zb, t)));
-	paintAll($("strip"), [...line, ...steps.map((t) => mix(ends.a, ends.b, t))].map(seen), flow.width, 9, 2);
+	paintAll($("strip"), [...line, ...steps.map((t) => mix(ends.a, ends.b, t))].map(seen), 9, 2);
 }

@@ -24,9 +24,9 @@ function classifierOf(buffer) {
 	};
 }
 
-/** What a picture is read as: { digit, share }; undefined where nothing can read it. */
+/** What a picture is read as: { digit, share }; undefined where nothing can read it, or there is nothing. */
 function readAs(x) {
-	if (!reader || x.length !== 784 || !x.some(Boolean)) return;
+	if (!reader || x.length !== 784 || !x.some((v) => v > 0.1)) return;
 	const shares = reader(x.map((v) => clamp(v))), share = Math.max(...shares);
 	return { digit: shares.indexOf(share), share };
 }
@@ -38,8 +38,11 @@ function caption(id, words) {
 	$(id).ariaLabel = [nameOf(id), words].filter(Boolean).join(": ");
 }
 
-/** "read as 5, 97 %", after the picture instead of before it. */
-const describe = (id, x) => later(id, () => {
-	const { digit, share } = readAs(x) ?? {};
-	caption(id, share ? plain("read", { digit, share: (100 * share).toFixed(0) }) : "");
-});
+/** A picture in its place, and after it "read as 5, 97 %". */
+function show(id, x) {
+	paint($(id), x);
+	later(id, () => {
+		const { digit, share } = readAs(x) ?? {};
+		caption(id, share ? plain("read", { digit, share: (100 * share).toFixed(0) }) : "");
+	});
+}

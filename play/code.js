@@ -44,10 +44,8 @@ CARDS.code = () => {
 	if (!flow) return leaf();
 	const z = currentCode(), n = flow.couplings.length, stages = all("#stages canvas");
 	const shown = new Map(stages.map((canvas) => [+canvas.dataset.stage, canvas]));
-	paint(stages[0], flow.upright(z, n).map((v) => v / 3), flow.width, true);
-	const x = seen(flow.decode(z, (h, c) => shown.has(c) && paint(shown.get(c), flow.upright(h, c), flow.width, true)));
-	paint($("digit"), x, flow.width);
-	describe("digit", x);
+	paint(stages[0], flow.upright(z, n).map((v) => v / 3), true);
+	show("digit", seen(flow.decode(z, (h, c) => shown.has(c) && paint(shown.get(c), flow.upright(h, c), true))));
 	for (const input of all("[data-dimension]")) showSlider(input, z[input.dataset.dimension]);
 	const { energy, constant, total } = flow.terms(z);
 	const term = (sign, formula, value) => `<span><b>${math(formula)}</b>${sign} ${minus(value, 1)}</span>`;
@@ -68,7 +66,7 @@ function buildCode() {
 	const { sigma, sign, width, height } = flow, n = flow.couplings.length, count = Math.min(7, n + 1);
 	order = [...sigma.keys()].sort((i, j) => sigma[j] - sigma[i]);
 	buildSliders(order.slice(0, 6).map((i) => [i, sigma[i]]));
-	const chosen = Array.from({ length: count }, (_, k) => Math.round(n * (1 - k / (count - 1))));
+	const chosen = times(count, (k) => Math.round(n * (1 - k / (count - 1))));
 	$("stages").innerHTML = [["z", -1], ...chosen.map((c) => [c ? `h^(${c})` : "x", c])].map(([name, c]) => `<figure><canvas width="${width}" `
 		+ `height="${height}" role="img" aria-label="${name}" data-stage="${c}"></canvas><figcaption>${math(name)}</figcaption></figure>`).join("");
 	const [to, from] = ["h^(k−1)", "h^(k)"];

@@ -151,11 +151,11 @@ class Flow {
 }
 
 function readCodes(file, dim) {
+	const read = (name, ...shape) => file.tensor("codes/" + name, shape);
 	const basis = file.scaled("codes/basis", "codes/basis_step", [null, dim], true), [size] = basis.shape;
-	const means = file.tensor("codes/means", [null, size]), [groups] = means.shape;
-	const [labels, shares] = ["labels", "shares"].map((name) => file.tensor("codes/" + name, [groups]));
+	const means = read("means", null, size), [groups] = means.shape;
 	const directions = file.scaled("codes/directions", "codes/step", [groups, null, size], true);
-	return { basis, means, labels, shares, directions, centre: file.tensor("codes/centre", [dim]), contrast: file.tensor("codes/contrast", [1])[0] };
+	return { basis, means, directions, labels: read("labels", groups), shares: read("shares", groups), centre: read("centre", dim), contrast: read("contrast", 1)[0] };
 }
 
 /** z = centre + (mean + T Σ e_r direction_r) B of one of the label's groups: see codes.py. */

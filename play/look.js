@@ -18,8 +18,7 @@ CARDS.look = () => {
 	if (!found && bytes.length === 784 && !pad.matches(".blank")) state.x = written(bytes);
 	look = bytes.map((_, i) => (i % width >= shift ? bytes[i - shift] : 0));
 	if (corner) look[0] = 255;
-	paint($("seen"), unit(look), width);
-	describe("seen", unit(look));
+	show("seen", unit(look));
 	if (found && padHolds !== name) {
 		ink.imageSmoothingEnabled = false;
 		ink.drawImage($("seen"), 0, 0, pad.width, pad.height);
@@ -77,7 +76,7 @@ async function findNearest() {
 	if (look !== x) return findNearest();
 	$("neighbours").innerHTML = found.map(({ label, distance }) => `<figure><canvas role="img" aria-label="${label}"></canvas>`
 		+ `<figcaption>${label} · ${distance.toFixed(1)}</figcaption></figure>`).join("");
-	all("#neighbours canvas").forEach((canvas, i) => paint(canvas, unit(found[i].pixels), flow?.width ?? 28));
+	all("#neighbours canvas").forEach((canvas, i) => paint(canvas, unit(found[i].pixels)));
 }
 
 function stroke(...ends) {

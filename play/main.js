@@ -5,7 +5,7 @@ function speak() {
 	const { documentElement: root } = document;
 	[root.lang, root.dataset.theme, document.title] = [state.lang, state.theme, `NICE: ${plain("title")}`];
 	for (const element of all("[data-t]")) element.innerHTML = say(element.dataset.t || element.id);
-	for (const element of all("[data-label]")) {
+	for (const element of all("canvas[id], [data-label]")) {
 		element.ariaLabel = nameOf(element.dataset.label || element.id);
 		if (element.matches("canvas:not([role])")) element.role = "img";
 	}
@@ -59,7 +59,7 @@ function showControls() {
 }
 
 function listen() {
-	$("digits").innerHTML = [..."0123456789"].map((d) => `<button id="ask-${d}" data-needs="flow">${d}</button>`).join("");
+	$("digits").innerHTML = times(10, (d) => `<button id="ask-${d}" data-needs="flow">${d}</button>`).join("");
 	for (let d = 0; d < 10; d++) BUTTONS[`ask-${d}`] = () => set({ ask: d, draw: random(1e4) }, "ask");
 	for (const id in BUTTONS) $(id).onclick = BUTTONS[id];
 	for (const id of ["T", "spread", "t", "dimension"]) $(id).dataset.needs = "flow";

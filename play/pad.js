@@ -5,18 +5,14 @@
     the pen is. One finger or the main button draws; arrows move the pen, Space lowers it. */
 function pen(canvas, stroke, point = () => {}, draws = () => true) {
 	let last = null, finger = null, at = [0.5, 0.5], down = false;
-	const place = ({ clientX, clientY }) => {
-		const box = canvas.getBoundingClientRect();
-		return [(clientX - box.x) / box.width, (clientY - box.y) / box.height];
-	};
 	const follow = (event) => {
-		const to = place(event);
+		const to = placeIn(canvas, event);
 		stroke(...(last ?? to), ...to);
 		last = to;
 	};
 	canvas.onpointerdown = (event) => {
 		if (event.button || finger !== null || !event.isPrimary) return;
-		point(place(event));
+		point(placeIn(canvas, event));
 		if (!draws()) return;
 		finger = event.pointerId;
 		canvas.setPointerCapture(finger);
@@ -24,7 +20,7 @@ function pen(canvas, stroke, point = () => {}, draws = () => true) {
 	};
 	canvas.onpointermove = (event) => {
 		if (event.pointerId === finger) follow(event);
-		else if (finger === null) point(place(event));
+		else if (finger === null) point(placeIn(canvas, event));
 	};
 	canvas.onpointerup = canvas.onpointercancel = ({ pointerId }) => {
 		if (pointerId === finger) last = finger = null;
@@ -81,7 +77,7 @@ function normalise(canvas, height, width) {
 // --- in the address: "d", the box around the ink, 4 bits a pixel; 6 bits a character
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-const bitsOf = (n, count) => Array.from({ length: count }, (_, i) => (n >> (count - 1 - i)) & 1);
+const bitsOf = (n, count) => times(count, (i) => (n >> (count - 1 - i)) & 1);
 const numberOf = (bits) => bits.reduce((n, bit) => 2 * n + bit, 0);
 
 /** Bytes of 28 × 28 in 16 greys as text. */

@@ -4,6 +4,7 @@
 const $ = (id) => document.getElementById(id);
 const all = (selector) => [...document.querySelectorAll(selector)];
 const clamp = (v, low = 0, high = 1) => Math.min(Math.max(v, low), high);
+const times = (n, make) => Array.from({ length: n }, (_, i) => make(i));
 const minus = (v, places = 0) => v.toFixed(places).replace("-", "−");
 const offline = location.protocol === "file:";
 const ANNEAL = 0.75; // the article's temperature
@@ -78,6 +79,12 @@ function drawNext() {
 	dirty.delete(name);
 	if (dirty.size) requestAnimationFrame(drawNext);
 	if (name) CARDS[name]();
+}
+
+/** Where in an element an event is, in parts of it. */
+function placeIn(element, { clientX, clientY }) {
+	const { x, y, width, height } = element.getBoundingClientRect();
+	return [(clientX - x) / width, (clientY - y) / height];
 }
 
 /** HTML of a formula; _ and ^ for indices. */

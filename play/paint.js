@@ -2,7 +2,7 @@
 /* Pictures onto canvases. */
 
 /** Values onto a canvas; where `signed`, negative ones in blue. */
-function paint(canvas, values, width, signed) {
+function paint(canvas, values, signed, width = flow?.width ?? 28) {
 	const picture = new ImageData(width, values.length / width);
 	values.forEach((v, i) => {
 		const k = 255 * clamp(v), b = signed && v < 0 ? 255 * clamp(-v) : k;
@@ -14,14 +14,14 @@ function paint(canvas, values, width, signed) {
 }
 
 /** Pictures side by side, `columns` a row. */
-function paintAll(canvas, pictures, width, columns, gap = 0) {
-	const height = pictures[0].length / width, across = columns * (width + gap) - gap;
+function paintAll(canvas, pictures, columns, gap = 0) {
+	const { width, height } = flow, across = columns * (width + gap) - gap;
 	const values = new Float32Array(across * (Math.ceil(pictures.length / columns) * (height + gap) - gap));
 	pictures.forEach((x, n) => {
 		const corner = Math.floor(n / columns) * (height + gap) * across + (n % columns) * (width + gap);
 		x.forEach((v, i) => { values[corner + Math.floor(i / width) * across + (i % width)] = v; });
 	});
-	paint(canvas, values, across);
+	paint(canvas, values, false, across);
 }
 
 /** A histogram of where nearly all values lie, with a mark, pinned to an end that it is beyond. */

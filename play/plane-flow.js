@@ -16,7 +16,7 @@ class PlaneFlow {
 		Object.assign(this, { crossing, scaling, sign: encodes === "7" ? 1 : -1, steps: 0 });
 		[this.weights, this.gradients, this.means, this.squares] = [0, 0, 0, 0].map(() => new Float64Array(couplings * SIZE + 2));
 		this.logScale = this.weights.subarray(-2);
-		this.layers = Array.from({ length: couplings }, (_, c) => {
+		this.layers = times(couplings, (c) => {
 			const parts = partsOf(this.weights, c * SIZE);
 			// nearly the identity; were w3 0, rings would hold it there
 			for (const [name, width] of [["w1", 1.5], ["b1", 1.5], ["w2", (2 / WIDTH) ** 0.5], ["w3", 0.03]])

@@ -12,7 +12,7 @@ const plane = {
 	playing: false,
 };
 /** The grid of z: [points of a line, whether it is an axis]. */
-const GRID = [0, 1].flatMap((axis) => Array.from({ length: 17 }, (_, n) => [Array.from({ length: 81 }, (_, i) => {
+const GRID = [0, 1].flatMap((axis) => times(17, (n) => [times(81, (i) => {
 	const [t, along] = [(n - 8) / 2, (i - 40) / 10];
 	return axis ? [along, t] : [t, along];
 }), n === 8]));
@@ -33,7 +33,7 @@ function batchOf(count) {
 function resetPlane() {
 	const { normal } = plane.random = randomOf(SEED);
 	plane.points = batchOf(SHOWN); // the same for all flows
-	plane.codes = Array.from({ length: 150 }, () => [normal(), normal()]);
+	plane.codes = times(150, () => [normal(), normal()]);
 	plane.flow = new PlaneFlow(state, plane.random);
 	plane.runs = [...plane.runs.filter((run) => run.steps.length > 1).slice(-3), { steps: [], losses: [] }];
 	$("plane").classList.toggle("own", state.points === "own");
@@ -67,6 +67,12 @@ function play(on) {
 	next();
 }
 
+function polyline(context, points) {
+	context.beginPath();
+	for (const point of points) context.lineTo(...point);
+	context.stroke();
+}
+
 function pensOf(canvas) {
 	const context = canvas.getContext("2d"), { width } = canvas;
 	const place = ([x, y]) => [(x / REACH + 1) * width / 2, (1 - y / REACH) * width / 2];
@@ -74,9 +80,7 @@ function pensOf(canvas) {
 	return {
 		line(points, strokeStyle, lineWidth) {
 			Object.assign(context, { strokeStyle, lineWidth });
-			context.beginPath();
-			for (const point of points) context.lineTo(...place(point));
-			context.stroke();
+			polyline(context, points.map(place));
 		},
 		dots(points, fillStyle, radius) {
 			context.fillStyle = fillStyle;
@@ -98,14 +102,14 @@ CARDS.plane = () => {
 		x.line(decoded(line), ...style);
 		z.line(line, ...style);
 	}
-	const known = Array.from({ length: learns() ? SHOWN : 0 }, (_, k) => points.subarray(2 * k, 2 * k + 2));
+	const known = times(learns() ? SHOWN : 0, (k) => points.subarray(2 * k, 2 * k + 2));
 	x.dots(known, accent, 3.4);
 	z.dots(encoded(known), accent, 3.4);
 	x.dots(decoded(codes), sample, 4.2);
 	z.dots(codes, sample, 4.2);
 	if (at) { // a square at the pointer and what becomes of it: the determinant as an area
-		const square = Array.from({ length: 33 }, (_, i) => (i + 4) * Math.PI / 16).map((t) => {
-			const [c, s] = [Math.cos(t), Math.sin(t)], side = 0.12 / Math.max(Math.abs(c), Math.abs(s));
+		const square = times(33, (i) => {
+			const t = (i + 4) * Math.PI / 16, [c, s] = [Math.cos(t), Math.sin(t)], side = 0.12 / Math.max(Math.abs(c), Math.abs(s));
 			return [at[0] + side * c, at[1] + side * s];
 		});
 		x.line(square, ink, 4);
@@ -125,9 +129,7 @@ function drawCurves() {
 	for (const { steps, losses } of runs) {
 		const colour = colourOf(steps === last(runs).steps ? "--accent" : "--soft"), [u, v] = place(last(steps), last(losses));
 		Object.assign(context, { strokeStyle: colour, fillStyle: colour, lineWidth: 3, font: "24px system-ui" });
-		context.beginPath();
-		steps.forEach((step, k) => context.lineTo(...place(step, losses[k])));
-		context.stroke();
+		polyline(context, steps.map((step, k) => place(step, losses[k])));
 		if (steps.length > 1) context.fillText(minus(last(losses), 3), u + 8, v + 8);
 	}
 }

@@ -22,7 +22,7 @@ function twister(seed) {
 
 /** np.random.RandomState(seed).permutation(n). */
 function permutation(seed, n) {
-	const order = Int32Array.from({ length: n }, (_, i) => i), next = twister(seed);
+	const order = count(n), next = twister(seed);
 	for (let i = n - 1; i > 0; i--) {
 		const mask = 2 ** (32 - Math.clz32(i)) - 1;
 		let j;

@@ -22,7 +22,7 @@ CARDS.sigma = () => {
 	context.fillRect(rank - 1, 0, 3, height);
 	if (floor) context.fillRect(0, height * (1 - heightOf(floor)), canvas.width, 1);
 	$("floor").innerHTML = floor ? say("floor", { floor: floor.toPrecision(2) }) : "";
-	paint($("sigma-map"), flow.upright(sigma.map(heightOf), n), width);
+	paint($("sigma-map"), flow.upright(sigma.map(heightOf), n));
 	const pixel = flow.places[n][chosen], map = $("sigma-map").getContext("2d");
 	map.fillStyle = colourOf("--mark");
 	map.fillRect(pixel % width, Math.floor(pixel / width), 1, 1);
@@ -35,8 +35,8 @@ CARDS.sigma = () => {
 	showSliders(chosen, currentCode()[chosen]);
 };
 
-function choose({ target, clientX, clientY }) {
-	const box = target.getBoundingClientRect(), [u, v] = [(clientX - box.x) / box.width, (clientY - box.y) / box.height];
+function choose(event) {
+	const { target } = event, [u, v] = placeIn(target, event);
 	if (!flow) return;
 	const { width, height, places, couplings } = flow;
 	set({ dimension: target.id === "spectrum" ? Math.floor(u * order.length)

@@ -1,13 +1,13 @@
 "use strict";
 /* Every word of the page, English and Chinese; $…$ is mathematics. */
 
-const ARTICLE = 'href="https://kexue.fm/archives/5776"';
+const ARTICLE = '<a href="https://kexue.fm/archives/5776">细水长flow之NICE</a>';
 
 const WORDS = {
 	language: ["中文", "English"],
 	title: ["A flow in your hands", "动手玩流模型"],
-	lead: [`NICE turns a picture $x$ into a code $z$ and back without loss, and says exactly how likely $x$ is. Your browser computes it all, after Su Jianlin’s article <a ${ARTICLE}>细水长flow之NICE</a>, whose formula numbers these are.`,
-		`NICE 把图片 $x$ 变成编码 $z$，又能分毫不差地变回来，还能算出 $x$ 的精确似然。以下全部由浏览器现场计算，依照苏剑林的<a ${ARTICLE}>《细水长flow之NICE》</a>，公式编号与文章一致。`],
+	lead: [`NICE turns a picture $x$ into a code $z$ and back without loss, and says exactly how likely $x$ is. Your browser computes it all, after Su Jianlin’s article ${ARTICLE}, whose formula numbers these are.`,
+		`NICE 把图片 $x$ 变成编码 $z$，又能分毫不差地变回来，还能算出 $x$ 的精确似然。以下全部由浏览器现场计算，依照苏剑林的《${ARTICLE}》，公式编号与文章一致。`],
 	theme: ["Light or dark", "切换深浅色"],
 	source: ["Code", "代码"],
 	footer: ["Nothing you draw leaves this page.", "你写的内容不会离开这个页面。"],
