@@ -1,9 +1,9 @@
 "use strict";
-/* The card "Ask for a digit": codes drawn where those of a class lie, beside codes of the prior. */
+/* The card "Ask for a digit": fitted codes beside the prior's. */
 
 const panels = {};
 
-/** Nine pictures of codes, the first at once and the others a frame each. */
+/** Nine pictures of codes, a frame each. */
 function nine(id, key, code, contrast = 1) {
 	const { ask: digit, draw: seed } = state, canvas = $(id), random = randomOf(10 * seed + digit), pictures = [];
 	if (panels[id]?.flow === flow && panels[id].key === key) return;

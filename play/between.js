@@ -1,5 +1,5 @@
 "use strict";
-/* The card "Between two digits": a line in z, and the same mixture of pixels. */
+/* The card "Between two digits". */
 
 let ends = {}; // of the line: pictures and codes
 

@@ -11,7 +11,7 @@ function classifierOf(buffer) {
 	/** A convolution, and of every 2 × 2 the largest: (side, side, inputs) to half a side. */
 	function pooled(x, layer) {
 		const all = convolve(x, layer), [side] = layer.size, half = side >> 1, outputs = layer.out.length;
-		return Float32Array.from({ length: half * half * outputs }, (_, n) => {
+		return new Float32Array(half * half * outputs).map((_, n) => {
 			const pixel = Math.floor(n / outputs), at = (2 * Math.floor(pixel / half) * side + 2 * (pixel % half)) * outputs + n % outputs;
 			return Math.max(all[at], all[at + outputs], all[at + side * outputs], all[at + (side + 1) * outputs]);
 		});
@@ -24,7 +24,7 @@ function classifierOf(buffer) {
 	};
 }
 
-/** What a picture is read as: { digit, share }; undefined where nothing can read it, or there is nothing. */
+/** What a picture is read as: { digit, share }; undefined where nothing can, or is there. */
 function readAs(x) {
 	if (!reader || x.length !== 784 || !x.some((v) => v > 0.1)) return;
 	const shares = reader(x.map((v) => clamp(v))), share = Math.max(...shares);

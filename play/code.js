@@ -1,5 +1,5 @@
 "use strict";
-/* The card "Move the code": sliders, the picture, the way from z to x. */
+/* The card "Move the code". */
 
 const SPAN = SPRITE.reach; // of the sliders of z
 const sprite = new Image(); // what the sliders show until the weights are there
@@ -32,7 +32,7 @@ const showSliders = (i, value) => all(`[data-dimension="${i}"]`).forEach((input)
 
 /** A frame of the sprite: z = 0 but for the dimension moved last. */
 function leaf() {
-	const moved = [...moves()], [i, by] = moved[moved.length - 1] ?? [SPRITE.sliders[0][0], 0], line = SPRITE.sliders.findIndex(([j]) => j === i);
+	const moved = [...moves()], [i, by] = last(moved) ?? [SPRITE.sliders[0][0], 0], line = SPRITE.sliders.findIndex(([j]) => j === i);
 	for (const pair of moved) showSliders(...pair);
 	if (!sprite.width || line < 0 || state.z !== "0") return;
 	const frame = clamp(Math.round((by / SPAN + 1) / 2 * (SPRITE.frames - 1)), 0, SPRITE.frames - 1);
@@ -42,10 +42,9 @@ function leaf() {
 CARDS.code = () => {
 	showSlider($("T"), state.T);
 	if (!flow) return leaf();
-	const z = currentCode(), n = flow.couplings.length, stages = all("#stages canvas");
-	const shown = new Map(stages.map((canvas) => [+canvas.dataset.stage, canvas]));
-	paint(stages[0], flow.upright(z, n).map((v) => v / 3), true);
-	show("digit", seen(flow.decode(z, (h, c) => shown.has(c) && paint(shown.get(c), flow.upright(h, c), true))));
+	const z = currentCode(), stage = (c, h) => all(`[data-stage="${c}"]`).forEach((canvas) => paint(canvas, h, true));
+	stage("z", flow.upright(z, flow.couplings.length).map((v) => v / 3));
+	show("digit", seen(flow.decode(z, (h, c) => stage(c, flow.upright(h, c)))));
 	for (const input of all("[data-dimension]")) showSlider(input, z[input.dataset.dimension]);
 	const { energy, constant, total } = flow.terms(z);
 	const term = (sign, formula, value) => `<span><b>${math(formula)}</b>${sign} ${minus(value, 1)}</span>`;
@@ -58,17 +57,17 @@ const sliderOfZ = (i, sigma) => sliderOf(`${math(`z_{${i}}`)} <em>σ = ${sigma.t
 	`data-dimension="${i}" aria-label="z ${i}, σ ${sigma.toPrecision(2)}"`);
 
 function buildSliders(sliders) {
-	$("wide").innerHTML = sliders.map(([i, sigma]) => sliderOfZ(i, sigma)).join("");
+	$("wide").innerHTML = sliders.map((pair) => sliderOfZ(...pair)).join("");
 	for (const [i] of sliders) showSliders(i, 0);
 }
 
 function buildCode() {
-	const { sigma, sign, width, height } = flow, n = flow.couplings.length, count = Math.min(7, n + 1);
+	const { sigma, sign } = flow, n = flow.couplings.length, count = Math.min(7, n + 1);
 	order = [...sigma.keys()].sort((i, j) => sigma[j] - sigma[i]);
 	buildSliders(order.slice(0, 6).map((i) => [i, sigma[i]]));
 	const chosen = times(count, (k) => Math.round(n * (1 - k / (count - 1))));
-	$("stages").innerHTML = [["z", -1], ...chosen.map((c) => [c ? `h^(${c})` : "x", c])].map(([name, c]) => `<figure><canvas width="${width}" `
-		+ `height="${height}" role="img" aria-label="${name}" data-stage="${c}"></canvas><figcaption>${math(name)}</figcaption></figure>`).join("");
+	$("stages").innerHTML = [["z", "z"], ...chosen.map((c) => [c ? `h^(${c})` : "x", c])]
+		.map(([name, c]) => figureOf(name, math(name), `data-stage="${c}"`)).join("");
 	const [to, from] = ["h^(k−1)", "h^(k)"];
 	$("generates").innerHTML = `${math(`${to}_1 = ${from}_1,  ${to}_2 = ${from}_2 ${sign < 0 ? "+" : "−"} m(${from}_1)`)}<a>${sign < 0 ? "(7)" : "(9)"}, (10)</a>`;
 	$("dimension").max = $("spectrum").width = order.length;

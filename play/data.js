@@ -16,7 +16,7 @@ function testDigit(name) {
 	return data.pixels.subarray(at, at + size);
 }
 
-/** A file's bytes, `progress(bytes)` on the way; throws "network", or "opened" where the page is a file. */
+/** A file's bytes; throws "network", or "opened" where the page is a file. */
 async function fetched(url, signal, progress) {
 	if (offline) throw "opened";
 	try {
@@ -40,26 +40,28 @@ async function attempt(name, work) {
 	}
 }
 
+const loadOne = (name, use, folder = "") => attempt(name, async () => use(await fetched(folder + name)));
+
 function loadSmall() {
-	attempt("digits.gz", async () => {
-		const bytes = new Uint8Array(await unpacked(await fetched("digits.gz"))), count = bytes.length / 785;
+	loadOne("digits.gz", async (buffer) => {
+		const bytes = new Uint8Array(await unpacked(buffer)), count = bytes.length / 785;
 		data ??= { pixels: bytes.subarray(0, 784 * count), labels: bytes.subarray(784 * count), count, height: 28, width: 28, known: true };
 		enable();
 		refresh();
 	});
-	attempt("likelihoods.bin", async () => {
-		shippedNats = new Float32Array(await fetched("likelihoods.bin"));
+	loadOne("likelihoods.bin", (buffer) => {
+		shippedNats = new Float32Array(buffer);
 		refresh("look");
 	});
-	attempt("classifier.safetensors", async () => {
-		reader = classifierOf(await fetched("../weights/classifier.safetensors"));
+	loadOne("classifier.safetensors", (buffer) => {
+		reader = classifierOf(buffer);
 		refresh();
-	});
+	}, "../weights/");
 }
 
 let worker = null, asking = Promise.resolve();
 
-/** What the worker finds, one question after the other; throws "noworker" where the host allows none. */
+/** What the worker finds, a question at a time; throws "noworker" where none is allowed. */
 function askWorker(question, ...owned) {
 	return asking = asking.catch(() => {}).then(() => new Promise((done, fail) => {
 		const forbidden = (event) => {
@@ -78,7 +80,7 @@ function askWorker(question, ...owned) {
 	}));
 }
 
-/** The training digits, 11.5 MB: only when somebody asks for the nearest. */
+/** The training digits, 11.5 MB: only when asked for. */
 const askTraining = () => attempt("mnist.npz", async () => {
 	await askWorker({ x: [] });
 	$("nearest").disabled = true;

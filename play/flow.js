@@ -1,7 +1,7 @@
 "use strict";
 /* layers.py and networks.py once more. */
 
-const count = (n) => Int32Array.from({ length: n }, (_, i) => i);
+const count = (n) => new Int32Array(n).map((_, i) => i);
 
 const rows = [];
 
@@ -26,26 +26,25 @@ function dense(x, { kernel, bias, out, relu }) {
 	return out;
 }
 
-/** `dense` on every pixel's neighbourhood: (height, width, inputs) to as many pixels of all outputs. */
+/** `dense` on every pixel's neighbourhood: (height, width, inputs) to (height, width, outputs). */
 function convolve(x, layer) {
-	const { kernel: { shape: [rows, columns, inputs] }, size: [height, width], patch, out, picture } = layer;
+	const { kernel: { shape: [rows, columns, inputs] }, size: [height, width], out } = layer;
+	const patch = new Float32Array(rows * columns * inputs), y = new Float32Array(height * width * out.length);
 	for (let v = 0, n = 0; v < height; v++)
 		for (let u = 0; u < width; u++, n += out.length) {
 			const left = u - ((columns - 1) >> 1), from = Math.max(left, 0), to = Math.min(left + columns, width);
 			patch.fill(0);
 			for (let r = 0, row = v - ((rows - 1) >> 1); r < rows; r++, row++)
 				if (row >= 0 && row < height) patch.set(x.subarray((row * width + from) * inputs, (row * width + to) * inputs), (r * columns + from - left) * inputs);
-			picture.set(dense(patch, layer), n);
+			y.set(dense(patch, layer), n);
 		}
-	return picture;
+	return y;
 }
 
-/** A layer of a file, dense or, over pictures of a size [height, width], a convolution. */
+/** A layer of a file: dense, or a convolution of pictures of a size [height, width]. */
 function layerOf(file, name, wanted, relu, size) {
 	const kernel = file.scaled(name + "/kernel", name + "/step", wanted), width = kernel.shape[wanted.length - 1];
-	const layer = { kernel, bias: file.tensor(name + "/bias", [width]), relu, out: new Float32Array(width), run: dense };
-	if (!size) return layer;
-	return { ...layer, size, run: convolve, patch: new Float32Array(kernel.length / width), picture: new Float32Array(size[0] * size[1] * width) };
+	return { kernel, bias: file.tensor(name + "/bias", [width]), relu, size, out: new Float32Array(width), run: size ? convolve : dense };
 }
 
 const shuffled = (h, order) => h.map((_, i) => h[order[i]]);
@@ -85,12 +84,13 @@ class Flow {
 		const compact = this.compact = file.has(coupling + "outputs");
 		const outputs = compact ? file.tensor(coupling + "outputs", [null]) : count(half);
 		if (!outputs.every((o) => o >= 0 && o < half)) throw Error("damaged");
-		const [kind, kernels, first, hidden, end] = convolves ? ["conv", [[K, K + 1], [1, 1], [K, K]], 1, channels, 1]
-			: ["dense", new Array(depth + 1).fill([]), half, compact ? null : units, outputs.length];
-		let inputs = first;
-		kernels.forEach((sides, l) => {
-			const isLast = l === kernels.length - 1, relu = !isLast || output_activation === "relu";
-			const layer = layerOf(file, `${coupling}m/${kind}_${l + 1}`, [...sides, inputs, isLast ? end : hidden], relu, convolves && [this.height, this.width / 2]);
+		const size = convolves && [this.height, this.width / 2];
+		const plan = convolves ? [[K, K + 1, channels], [1, 1, channels], [K, K, 1]] // the last number: outputs
+			: [...times(depth, () => [compact ? null : units]), [outputs.length]];
+		let inputs = convolves ? 1 : half;
+		plan.forEach((sides, l) => {
+			const name = `${coupling}m/${convolves ? "conv" : "dense"}_${l + 1}`, wanted = [...sides.slice(0, -1), inputs, last(sides)];
+			const layer = layerOf(file, name, wanted, plan[l + 1] || output_activation === "relu", size);
 			layers.push(layer);
 			inputs = layer.out.length;
 			this.parameters += layer.kernel.length + inputs;

@@ -1,5 +1,5 @@
 "use strict";
-/* The card "Draw a digit": its exact likelihood, among those of test digits. */
+/* The card "Draw a digit". */
 
 const pad = $("draw"), ink = pad.getContext("2d", { willReadFrequently: true });
 let nats = { known: [] }; // of test digits
@@ -27,7 +27,7 @@ CARDS.look = () => {
 	pad.classList.toggle("blank", blank);
 	$("hint").hidden = !blank;
 	press($("corner"), corner);
-	showSlider($("shift"), shift, 0);
+	showSlider($("shift"), shift);
 	$("nats").textContent = $("trip").textContent = "…";
 	if (flow) {
 		const x = scaled(look), z = flow.encode(x), back = flow.decode(z);
@@ -51,7 +51,7 @@ function askNats() {
 	if (row < 0 && (!data.known || shippedNats)) measure(nats.known);
 }
 
-/** log p of the first test digits, one after the other. */
+/** One test digit after the other. */
 function measure(known) {
 	if (nats.known !== known || known.length >= Math.min(1000, digits())) return;
 	known.push(flow.logLikelihood(scaled(testDigit(`t${known.length}`))));
@@ -68,15 +68,20 @@ function showRank() {
 	$("histogram").innerHTML = count >= 50 ? histogram(known, total) : "";
 }
 
-/** The nearest training digits; asked one picture at a time, the last one last. */
+/** One picture is asked for at a time, the last one last. */
 async function findNearest() {
 	if (findNearest.busy) return;
 	const x = findNearest.busy = look, found = await askWorker({ x, wanted: 8 }).catch(() => []);
 	findNearest.busy = null;
 	if (look !== x) return findNearest();
-	$("neighbours").innerHTML = found.map(({ label, distance }) => `<figure><canvas role="img" aria-label="${label}"></canvas>`
-		+ `<figcaption>${label} · ${distance.toFixed(1)}</figcaption></figure>`).join("");
+	$("neighbours").innerHTML = found.map(({ label, distance }) => figureOf(label, `${label} · ${distance.toFixed(1)}`)).join("");
 	all("#neighbours canvas").forEach((canvas, i) => paint(canvas, unit(found[i].pixels)));
+}
+
+function hold(x, blank) {
+	pad.classList.toggle("blank", blank);
+	padHolds = null;
+	set({ x, shift: 0, corner: 0 }, "look");
 }
 
 function stroke(...ends) {
@@ -86,16 +91,12 @@ function stroke(...ends) {
 	ink.moveTo(x0, y0);
 	ink.lineTo(x1 + 0.01, y1);
 	ink.stroke();
-	pad.classList.remove("blank");
-	padHolds = null;
-	set({ x: "", shift: 0, corner: 0 }, "look");
+	hold("", false);
 }
 
 function clear(x) {
 	ink.clearRect(0, 0, pad.width, pad.height);
-	pad.classList.add("blank");
-	padHolds = null;
-	set({ x, shift: 0, corner: 0 }, "look");
+	hold(x, true);
 }
 
 async function share() {

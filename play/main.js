@@ -31,19 +31,19 @@ const BUTTONS = {
 		play(false);
 		learn(1);
 	},
-	reset: () => resetPlane(),
+	reset: resetPlane,
 	new: () => set({ z: `s${random(1e4)}`, T: ANNEAL, moved: "" }, "code"),
 	zero: () => set({ z: "0", moved: "" }, "code"),
 	encode: () => set({ z: anyDigit(), T: 1, moved: "" }, "code"),
 	clear: () => clear(""),
 	some: () => clear(anyDigit()),
 	corner: () => set({ corner: 1 - state.corner }, "look"),
-	nearest: () => askTraining(),
+	nearest: askTraining,
 	share,
 	pair: () => set({ a: random(digits()), b: random(digits()), t: 0.5 }, "between"),
 };
 
-/** Sliders and choices, and the card that they change; "" begins a training anew. */
+/** Sliders and choices, and the card of each; "" begins a training anew. */
 const CONTROLS = {
 	T: "code", shift: "look", spread: "ask", t: "between", dimension: "sigma", speed: "plane",
 	points: "", couplings: "", crossing: "", encodes: "", scaling: "",
@@ -53,7 +53,7 @@ function showControls() {
 	for (const id in CONTROLS) {
 		const input = $(id);
 		if (input.type === "checkbox") input.checked = state[id];
-		else if (input.type === "range") showSlider(input, state[id], input.step < 1 ? 2 : 0);
+		else if (input.type === "range") showSlider(input, state[id]);
 		else input.value = state[id];
 	}
 }
@@ -98,7 +98,7 @@ for (const place of all("[data-slider]")) {
 	const [id, low, high, step] = place.dataset.slider.split(" ");
 	place.outerHTML = sliderOf(`<span data-t="${id}"></span>`, +low, +high, step, `id="${id}"`);
 }
-for (const card of all("[data-h]")) card.insertAdjacentHTML("afterbegin", ["h2", "p"].map((tag) => `<${tag} data-t="${tag[0]}-${card.dataset.h}"></${tag}>`).join(""));
+for (const card of all("[data-h]")) card.insertAdjacentHTML("afterbegin", `<h2 data-t="h-${card.dataset.h}"></h2><p data-t="p-${card.dataset.h}"></p>`);
 for (const element of all("[data-m]")) {
 	const [formula, number] = element.dataset.m.split(" @ ");
 	element.innerHTML = math(formula) + (number ? `<a>${number}</a>` : "");

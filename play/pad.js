@@ -1,8 +1,8 @@
 "use strict";
-/* Drawing: a pen on a canvas, a drawing as MNIST has its digits, a drawing in the address. */
+/* Drawings: from a pen, as MNIST has its digits, in the address. */
 
-/** Calls `stroke(x0, y0, x1, y1)`, in parts of the canvas, where `draws()`, and `point([x, y])` wherever
-    the pen is. One finger or the main button draws; arrows move the pen, Space lowers it. */
+/** Calls `stroke(x0, y0, x1, y1)`, in parts of the canvas, where `draws()`, and `point([x, y])`. One
+    finger or the main button draws; arrows move the pen, Space lowers it. */
 function pen(canvas, stroke, point = () => {}, draws = () => true) {
 	let last = null, finger = null, at = [0.5, 0.5], down = false;
 	const follow = (event) => {
@@ -54,8 +54,8 @@ function normalise(canvas, height, width) {
 		if (data[4 * i] > 25) inked.push([i % W, Math.floor(i / W), data[4 * i]]);
 	const bytes = new Uint8Array(height * width);
 	if (!inked.length) return bytes;
-	const [[left, right], [top, bottom]] = [0, 1].map((axis) => inked.reduce(
-		([low, high], p) => [Math.min(low, p[axis]), Math.max(high, p[axis])], [W, 0]));
+	const columns = inked.map(([x]) => x).sort((a, b) => a - b), [left] = columns, right = last(columns);
+	const [[, top]] = inked, [, bottom] = last(inked);
 	const box = Math.round(Math.min(height, width) * 20 / 28), scale = box / (Math.max(right - left, bottom - top) + 1);
 	const small = new Float32Array(box * box);
 	let mass = 0, mx = 0, my = 0;
@@ -77,28 +77,26 @@ function normalise(canvas, height, width) {
 // --- in the address: "d", the box around the ink, 4 bits a pixel; 6 bits a character
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-const bitsOf = (n, count) => times(count, (i) => (n >> (count - 1 - i)) & 1);
-const numberOf = (bits) => bits.reduce((n, bit) => 2 * n + bit, 0);
+const bitsOf = (n, count) => n.toString(2).padStart(count, "0");
+
+/** The pixels of a box, row by row. */
+const boxOf = (left, top, width, height) => times(width * height, (n) => (top + Math.floor(n / width)) * 28 + left + n % width);
 
 /** Bytes of 28 × 28 in 16 greys as text. */
 function written(bytes) {
-	const inked = [...bytes.keys()].filter((i) => bytes[i]), columns = inked.map((i) => i % 28), [top, bottom] = [inked[0], inked.pop()].map((i) => Math.floor(i / 28));
+	const inked = [...bytes.keys()].filter((i) => bytes[i]), columns = inked.map((i) => i % 28).sort((a, b) => a - b);
 	if (!columns.length) return "";
-	const [left, right] = [Math.min(...columns), Math.max(...columns)];
-	const bits = [left, top, right - left, bottom - top].flatMap((n) => bitsOf(n, 6));
-	for (let v = top; v <= bottom; v++)
-		for (let u = left; u <= right; u++) bits.push(...bitsOf(bytes[v * 28 + u] / 17, 4));
-	let text = "d";
-	while (bits.length) text += LETTERS[numberOf([...bits.splice(0, 6), 0, 0, 0, 0, 0].slice(0, 6))];
-	return text;
+	const [left] = columns, right = last(columns), [top, bottom] = [inked[0], last(inked)].map((i) => Math.floor(i / 28));
+	const box = [left, top, right - left, bottom - top].map((n) => bitsOf(n, 6));
+	const greys = boxOf(left, top, right - left + 1, bottom - top + 1).map((i) => bitsOf(bytes[i] / 17, 4));
+	return "d" + [...box, ...greys].join("").replace(/.{1,6}/g, (bits) => LETTERS[parseInt(bits.padEnd(6, 0), 2)]);
 }
 
 /** The same back; null where the text is no drawing. */
 function readDrawing(text) {
 	const numbers = [...text.slice(1)].map((c) => LETTERS.indexOf(c)), [left, top, width, height] = numbers;
 	if (numbers.length < 5 || numbers.includes(-1) || left + width > 27 || top + height > 27) return null;
-	const bits = numbers.slice(4).flatMap((n) => bitsOf(n, 6)), bytes = new Uint8Array(784);
-	for (let v = top; v <= top + height; v++)
-		for (let u = left; u <= left + width; u++) bytes[v * 28 + u] = 17 * numberOf(bits.splice(0, 4));
+	const bits = numbers.slice(4).map((n) => bitsOf(n, 6)).join(""), bytes = new Uint8Array(784);
+	boxOf(left, top, width + 1, height + 1).forEach((i, n) => { bytes[i] = 17 * parseInt(bits.slice(4 * n, 4 * n + 4), 2); });
 	return bytes;
 }

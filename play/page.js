@@ -4,6 +4,7 @@
 const $ = (id) => document.getElementById(id);
 const all = (selector) => [...document.querySelectorAll(selector)];
 const clamp = (v, low = 0, high = 1) => Math.min(Math.max(v, low), high);
+const last = (list) => list[list.length - 1];
 const times = (n, make) => Array.from({ length: n }, (_, i) => make(i));
 const minus = (v, places = 0) => v.toFixed(places).replace("-", "−");
 const offline = location.protocol === "file:";
@@ -66,7 +67,7 @@ function later(name, work, after = 60) {
 	timers[name] = setTimeout(work, after);
 }
 
-const CARDS = {}; // what draws a card, by its name
+const CARDS = {}; // what draws each
 const dirty = new Set();
 
 function refresh(...names) {
@@ -81,7 +82,7 @@ function drawNext() {
 	if (name) CARDS[name]();
 }
 
-/** Where in an element an event is, in parts of it. */
+/** An event's place in parts of an element. */
 function placeIn(element, { clientX, clientY }) {
 	const { x, y, width, height } = element.getBoundingClientRect();
 	return [(clientX - x) / width, (clientY - y) / height];
@@ -107,17 +108,19 @@ const plain = (key, values) => say(key, values).replace(/<.*?>/g, "");
 
 const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
 
-/** A slider: its name, its ends, its value. */
+const figureOf = (label, words, attributes = "") =>
+	`<figure><canvas role="img" aria-label="${label}" ${attributes}></canvas><figcaption>${words}</figcaption></figure>`;
+
 const sliderOf = (name, low, high, step, attributes) => `<label class="slider"><span>${name}</span><small aria-hidden="true">${minus(low)}</small>`
 	+ `<input type="range" min="${low}" max="${high}" step="${step}" ${attributes}>`
 	+ `<small aria-hidden="true">${high}</small><span class="value" aria-hidden="true"></span></label>`;
 
-function showSlider(input, value, places = 2) {
+function showSlider(input, value) {
 	input.value = value;
-	input.ariaValueText = input.parentElement.lastChild.textContent = minus(+value, places);
+	input.ariaValueText = input.parentElement.lastChild.textContent = minus(+value, input.step < 1 ? 2 : 0);
 }
 
-const press = (element, on) => element.setAttribute("aria-pressed", Boolean(on));
+const press = (element, on) => { element.ariaPressed = Boolean(on); };
 
 function enable() {
 	const there = { flow, digits: digits() };

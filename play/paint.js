@@ -24,7 +24,7 @@ function paintAll(canvas, pictures, columns, gap = 0) {
 	paint(canvas, values, false, across);
 }
 
-/** A histogram of where nearly all values lie, with a mark, pinned to an end that it is beyond. */
+/** A histogram of where nearly all values lie; a mark beyond is pinned to its end. */
 function histogram(values, mark) {
 	const sorted = [...values].sort((a, b) => a - b), at = (q) => sorted[Math.floor(q * (sorted.length - 1))];
 	const low = 2 * at(0.1) - at(0.9), span = 1.06 * (at(1) - low), place = (v) => (v - low) / span * 420;

@@ -1,10 +1,10 @@
 "use strict";
-/* NICE in the plane, D = 2, with its own backpropagation: what the first card trains. */
+/* NICE in the plane, D = 2, with its own backpropagation. */
 
 const WIDTH = 16; // of m's two hidden layers, relu: 1 -> 16 -> 16 -> 1
 const SIZE = WIDTH * WIDTH + 4 * WIDTH + 1; // numbers of one m
 
-/** The parts of one m, as views into an array of all weights, or of all gradients. */
+/** The parts of one m: views into an array of all weights, or all gradients. */
 function partsOf(array, from) {
 	const take = (n) => array.subarray(from, from += n);
 	return { w1: take(WIDTH), b1: take(WIDTH), w2: take(WIDTH * WIDTH), b2: take(WIDTH), w3: take(WIDTH), b3: take(1) };
@@ -40,7 +40,7 @@ class PlaneFlow {
 		return m;
 	}
 
-	/** x to h⁽ⁿ⁾, in place as are the next two; `watch(layer)` after every coupling. */
+	/** x to h⁽ⁿ⁾, in place as are the next three; `watch(layer)` after every coupling. */
 	forward(h, watch) {
 		for (const layer of this.layers) {
 			if (this.crossing) [h[0], h[1]] = [h[1], h[0]];
@@ -49,16 +49,18 @@ class PlaneFlow {
 		}
 	}
 
-	encode(h) {
-		this.forward(h);
-		h[0] *= Math.exp(this.logScale[0]);
-		h[1] *= Math.exp(this.logScale[1]);
+	scale(h, sign) {
+		for (const i of [0, 1]) h[i] *= Math.exp(sign * this.logScale[i]);
 		return h;
 	}
 
+	encode(h) {
+		this.forward(h);
+		return this.scale(h, 1);
+	}
+
 	decode(h) {
-		h[0] *= Math.exp(-this.logScale[0]);
-		h[1] *= Math.exp(-this.logScale[1]);
+		this.scale(h, -1);
 		for (let c = this.layers.length - 1; c >= 0; c--) {
 			h[1] -= this.sign * this.m(this.layers[c], h[0]);
 			if (this.crossing) [h[0], h[1]] = [h[1], h[0]];
@@ -128,7 +130,7 @@ class PlaneFlow {
 		return du;
 	}
 
-	/** A step of Adam on a batch of points, smaller and smaller ones so that the loss settles. */
+	/** A step of Adam, smaller and smaller so that the loss settles. */
 	step(points) {
 		const { weights, gradients, means, squares } = this, t = ++this.steps;
 		gradients.fill(0);
@@ -144,6 +146,8 @@ class PlaneFlow {
 	}
 }
 
+const polar = (radius, t, width, r) => [radius * Math.cos(t), radius * Math.sin(t)].map((v) => v + width * r.normal());
+
 /** Points to learn, [x, y], of a random generator. */
 const PLANES = {
 	moons(r) {
@@ -152,14 +156,13 @@ const PLANES = {
 	},
 	rings(r) {
 		const t = 2 * Math.PI * r.uniform(), radius = r.uniform() < 0.35 ? 0.6 : 1.4;
-		return [radius * Math.cos(t), radius * Math.sin(t)].map((v) => v + 0.07 * r.normal());
+		return polar(radius, t, 0.07, r);
 	},
 	spirals(r) {
 		const t = 0.5 + 4.5 * Math.sqrt(r.uniform()), turn = r.uniform() < 0.5 ? 0.33 * t : -0.33 * t;
-		return [turn * Math.cos(t), turn * Math.sin(t)].map((v) => v + 0.04 * r.normal());
+		return polar(turn, t, 0.04, r);
 	},
 	gaussians(r) {
-		const t = Math.floor(8 * r.uniform()) * Math.PI / 4;
-		return [1.4 * Math.cos(t), 1.4 * Math.sin(t)].map((v) => v + 0.12 * r.normal());
+		return polar(1.4, Math.floor(8 * r.uniform()) * Math.PI / 4, 0.12, r);
 	},
 };

@@ -1,5 +1,5 @@
 "use strict";
-/* The card "Train a flow": points in the plane, their codes, and what bends one into the other. */
+/* The card "Train a flow". */
 
 const REACH = 2.3; // of both pictures, from their middles
 const SHOWN = 500; // points drawn, held out from training; the loss shown is theirs
@@ -18,7 +18,6 @@ const GRID = [0, 1].flatMap((axis) => times(17, (n) => [times(81, (i) => {
 }), n === 8]));
 CHOICES.points = [...Object.keys(PLANES), "own"];
 
-const last = (list) => list[list.length - 1];
 const learns = () => state.points !== "own" || plane.drawn.length;
 
 function batchOf(count) {
@@ -29,7 +28,7 @@ function batchOf(count) {
 	return points;
 }
 
-/** A flow that has learned nothing; the last curves stay for comparison. */
+/** A new flow; the last curves stay. */
 function resetPlane() {
 	const { normal } = plane.random = randomOf(SEED);
 	plane.points = batchOf(SHOWN); // the same for all flows
@@ -136,7 +135,6 @@ function drawCurves() {
 
 const matrix = (cells) => `<span class="matrix">${cells.map((v) => `<span>${v}</span>`).join("")}</span>`;
 
-/** Beside the pointer: a coupling's Jacobian with its zero, and the whole flow's. */
 function showJacobian() {
 	const { flow, at } = plane, box = $("jacobian"), { style } = box;
 	box.hidden = !at;

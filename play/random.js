@@ -1,7 +1,7 @@
 "use strict";
-/* Random numbers of a seed: NumPy's permutations, and the same codes in every browser. */
+/* Random numbers of a seed, the same in every browser. */
 
-/** The Mersenne Twister: a function that gives 32 random bits. */
+/** The Mersenne Twister, 32 bits a call. */
 function twister(seed) {
 	const mt = Uint32Array.of(seed, ...new Array(623));
 	for (let i = 1; i < 624; i++) mt[i] = Math.imul(1812433253, mt[i - 1] ^ (mt[i - 1] >>> 30)) + i;

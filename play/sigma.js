@@ -1,7 +1,7 @@
 "use strict";
-/* All σ: sorted, with the noise's floor, and at their pixels; a tap gives the dimension's slider. */
+/* All σ, sorted and at their pixels; a tap gives a slider. */
 
-/** The σ that noise alone leaves to a pixel that never changes. */
+/** The σ of a pixel that never changes but by the noise. */
 function floorOf({ model: { noise, noise_kind: kind, convention, output_activation: last }, prior }) {
 	if (!noise || kind === "gaussian") return noise ?? 0;
 	// m ≥ 0 of a relu: (9) subtracts it and centres positive noise alone, (7) negative
@@ -28,17 +28,17 @@ CARDS.sigma = () => {
 	map.fillRect(pixel % width, Math.floor(pixel / width), 1, 1);
 	$("sigmas").innerHTML = say("sigmas",
 		{ dim: flow.dim, wide: sigma.filter((v) => v > 0.1).length, lying: sigma.filter((v) => v < 1.05 * floor).length });
-	showSlider($("dimension"), rank, 0);
-	if ($("narrow").dataset.of === `${chosen} ${sigma[chosen]}`) return;
-	$("narrow").dataset.of = `${chosen} ${sigma[chosen]}`;
-	$("narrow").innerHTML = sliderOfZ(chosen, sigma[chosen]);
+	showSlider($("dimension"), rank);
+	const slider = sliderOfZ(chosen, sigma[chosen]), narrow = $("narrow");
+	if (narrow.holds === slider) return;
+	narrow.innerHTML = narrow.holds = slider;
 	showSliders(chosen, currentCode()[chosen]);
 };
 
 function choose(event) {
 	const { target } = event, [u, v] = placeIn(target, event);
 	if (!flow) return;
-	const { width, height, places, couplings } = flow;
+	const { width, height, places } = flow;
 	set({ dimension: target.id === "spectrum" ? Math.floor(u * order.length)
-		: order.indexOf(places[couplings.length].indexOf(Math.floor(v * height) * width + Math.floor(u * width))) }, "sigma");
+		: order.indexOf(last(places).indexOf(Math.floor(v * height) * width + Math.floor(u * width))) }, "sigma");
 }

@@ -1,7 +1,7 @@
 "use strict";
 /* Weights files: safetensors with their configuration. */
 
-/** float16 to float32: the bits moved into place, the exponents' bias put right. */
+/** float16 to float32: bits moved, the exponents' bias put right. */
 function widened(bytes) {
 	const halves = new Uint16Array(bytes), values = new Float32Array(halves.length);
 	const bits = new Uint32Array(values.buffer);
@@ -37,9 +37,9 @@ function openWeights(buffer) {
 		return Object.assign(values, { shape });
 	}
 
-	/** Whole numbers times their steps, one a column or one a row; other numbers as they are. */
+	/** Whole numbers times their steps, one a column or a row; others as they are. */
 	function scaled(name, steps, wanted, byRow) {
-		const numbers = tensor(name, wanted), { shape } = numbers, width = shape[shape.length - 1];
+		const numbers = tensor(name, wanted), { shape } = numbers, width = last(shape);
 		if (!(numbers instanceof Int8Array)) return numbers;
 		const values = new Float32Array(numbers.length), step = tensor(steps, byRow ? shape.slice(0, -1) : [width]);
 		for (let i = 0, n = 0; n < values.length; i++)
@@ -50,21 +50,20 @@ function openWeights(buffer) {
 	return { configuration: JSON.parse(header.__metadata__.configuration), tensor, scaled, has: (name) => name in header };
 }
 
-/** The model of a configuration; throws where nice.py could not have made it. */
+/** The model of a configuration; throws where it is none of nice.py's. */
 function checkedModel({ model: given, prior, levels, picture: [height, width] }) {
-	const model = { network: "dense", channels: 32, kernel: 3, ...given }; // a file from before says nothing of these
-	const { dim, couplings, network, channels, kernel, depth, units, output_activation, convention, shuffle } = model;
-	const whole = [[height, 1e4], [width, 1e4], [couplings, 1000], [channels, 1e4], [kernel, 99], [depth + 1, 101], [units, 1e6]]
-		.every(([v, most]) => Number.isInteger(v) && v > 0 && v <= most);
+	const model = { network: "dense", channels: 32, kernel: 3, ...given }; // of files from before
+	const { dim, couplings, network, channels, kernel, depth, units, output_activation: end, convention, shuffle } = model;
+	const whole = [height, width, couplings, channels, kernel, depth + 1, units].every((v) => Number.isInteger(v) && v > 0 && v <= 1e6);
 	const torn = network !== "dense" && (width % 2 || kernel % 2 === 0 || shuffle !== "reverse"); // see networks.py
 	if (!whole || torn || height * width !== dim || dim % 2 || ![255, 256].includes(levels)
-		|| !/^(dense|conv|both) (relu|linear) (article|paper) (reverse|random) (gaussian|logistic)$/.test([network, output_activation, convention, shuffle, prior].join(" ")))
+		|| !/^(dense|conv|both) (relu|linear) (article|paper) (reverse|random) (gaussian|logistic)$/.test([network, end, convention, shuffle, prior].join(" ")))
 		throw Error("foreign");
 	const convolutions = { dense: 0, conv: couplings, both: couplings >> 1 }[network]; // the first of the couplings
 	return { ...model, convolutions, dense: couplings - convolutions };
 }
 
-/** What gzip has packed; anything else as it is, for a server may have unpacked it. */
+/** What gzip has packed; else as it is: a server may have unpacked it. */
 async function unpacked(buffer) {
 	const [a, b] = new Uint8Array(buffer.slice(0, 2));
 	if (a !== 0x1f || b !== 0x8b) return buffer;

@@ -1,8 +1,9 @@
 "use strict";
-/* The card of weights: the list, own files; what is fetched and what went wrong, in words. */
+/* The card "Weights", and what went wrong, in words. */
 
 const NAMES = Object.keys(SHIPPED); // the first one opens
 
+const titleOf = (name) => (NAMES.includes(name) ? plain(name) : name);
 let loading = null; // AbortController
 let told = null; // the message: { reason, name, again }
 
@@ -23,9 +24,9 @@ function settled(name) {
 	tell();
 }
 
-/** Fetch weights of the list; whatever happens, no others in their place. */
+/** Fetch weights of the list, no others in their place. */
 async function loadShipped(wanted) {
-	const name = NAMES.includes(wanted) ? wanted : NAMES[0], file = `${name}.safetensors${name === NAMES[0] ? ".gz" : ""}`;
+	const n = Math.max(NAMES.indexOf(wanted), 0), name = NAMES[n], file = `${name}.safetensors${n ? "" : ".gz"}`;
 	loading?.abort();
 	const { signal } = (loading = new AbortController()), progress = (part) => showProgress(name, part, SHIPPED[name]);
 	progress(0);
@@ -34,7 +35,7 @@ async function loadShipped(wanted) {
 		made.codes ??= await codesBeside(name, made, signal);
 		if (signal.aborted) return;
 		use(made, name);
-		set({ w: name === NAMES[0] ? "" : name });
+		set({ w: n ? name : "" });
 		settled(file);
 	} catch (error) {
 		if (signal.aborted) return;
@@ -43,13 +44,13 @@ async function loadShipped(wanted) {
 	endLoading();
 }
 
-/** Codes in a file of their own; where it is missing or damaged, none: the weights open without. */
+/** Codes in a file of their own; none where it is missing or damaged. */
 const codesBeside = (name, { dim }, signal) => fetched(`../weights/${name}.codes.safetensors`, signal)
 	.then((buffer) => readCodes(openWeights(buffer), dim)).catch(() => null);
 
 /** "3 of 6 MB", in a corner. */
 function showProgress(name, part, whole) {
-	const words = plain("loading", { name: name in SHIPPED ? plain(name) : name, part: Math.floor(part / 1e6), whole: Math.round(whole / 1e6) });
+	const words = plain("loading", { name: titleOf(name), part: Math.floor(part / 1e6), whole: Math.round(whole / 1e6) });
 	Object.assign($("progress"), { hidden: false, value: part / whole });
 	if ($("waiting").textContent !== words) $("waiting").textContent = words;
 }
@@ -94,7 +95,7 @@ async function openFiles(files) {
 }
 
 function showWeights() {
-	const option = (name) => new Option(name in SHIPPED ? plain(name) : name, name, false, name === window.nice?.name);
+	const option = (name) => new Option(titleOf(name), name, false, name === window.nice?.name);
 	$("weights").replaceChildren(...[...new Set([...NAMES, ...flow ? [nice.name] : []])].map(option));
 	if (!flow) return;
 	const { model, configuration: { prior } } = flow;

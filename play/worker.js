@@ -1,6 +1,6 @@
 "use strict";
-/* Beside the page: .npz files, and the training digits nearest to a picture. The worker is made of this
-   function's text, for a page opened as file:// may have no other. */
+/* Beside the page: .npz files, the nearest training digits. The worker is made of this function's text:
+   file:// allows no other. */
 
 function workerMain() {
 	let train = null;
@@ -12,7 +12,7 @@ function workerMain() {
 		let at = view.getUint32(end + 16, true);
 		for (let left = view.getUint16(end + 10, true); left > 0; left--) {
 			const [method, name, extra, comment] = [10, 28, 30, 32].map((i) => view.getUint16(at + i, true));
-			const size = view.getUint32(at + 20, true), local = view.getUint32(at + 42, true);
+			const [size, local] = [20, 42].map((i) => view.getUint32(at + i, true));
 			const from = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
 			found[new TextDecoder().decode(new Uint8Array(buffer, at + 46, name))] = () => {
 				let body = new Blob([new Uint8Array(buffer, from, size)]).stream();
@@ -43,22 +43,15 @@ function workerMain() {
 		return test;
 	}
 
-	/** The training digits y with the least ‖x - y‖; one too far is left early. */
+	/** The training digits y with the least ‖x - y‖. */
 	function nearest(x, wanted) {
-		const best = [], dim = x.length, { pixels, labels, count, width } = train ?? {};
-		if (pixels?.length !== count * dim) return best;
-		let limit = Infinity;
-		for (let n = 0; n < count; n++) {
-			let sum = 0;
-			for (let i = 0, p = n * dim; i < dim && sum < limit;)
-				for (const end = i + width; i < end; i++, p++) sum += (x[i] - pixels[p]) ** 2;
-			if (sum >= limit) continue;
-			best.push({ n, sum });
-			best.sort((a, b) => a.sum - b.sum);
-			if (best.length > wanted) limit = best[best.length = wanted, wanted - 1].sum;
-		}
-		return best.map(({ n, sum }) =>
-			({ pixels: pixels.slice(n * dim, (n + 1) * dim), label: labels[n], distance: Math.sqrt(sum) / 255 }));
+		const dim = x.length, { pixels, labels, count } = train ?? {};
+		if (pixels?.length !== count * dim) return [];
+		const sums = new Float64Array(count);
+		for (let n = 0, p = 0; n < count; n++)
+			for (let i = 0; i < dim; i++) sums[n] += (x[i] - pixels[p++]) ** 2;
+		return [...sums.keys()].sort((a, b) => sums[a] - sums[b]).slice(0, wanted).map((n) =>
+			({ pixels: pixels.slice(n * dim, (n + 1) * dim), label: labels[n], distance: Math.sqrt(sums[n]) / 255 }));
 	}
 
 	onmessage = async ({ data: { buffer, both, x, wanted } }) => {
