@@ -118,7 +118,7 @@ const WORDS = {
 	compact: ["the article’s, rounded (6 MB)", "文章的模型，取整（6 MB）"],
 	pretrained: ["the article’s, exact (40 MB)", "文章的模型，原样（40 MB）"],
 	deep: ["deep: many small couplings (12 MB)", "deep：耦合层小而多（12 MB）"],
-	conv: ["conv: a small convolution for m (0.4 MB)", "conv：用小卷积作 m（0.4 MB）"],
+	conv: ["conv: m a convolution (0.4 MB)", "conv：m 为卷积（0.4 MB）"],
 	paper: ["to compare: the paper’s (12 MB)", "供比较：论文的实验设置（12 MB）"],
 	"noise-free": ["to compare: no noise (11 MB)", "供比较：无噪声训练（11 MB）"],
 	facts: ["{count} parameters, prior: {prior}. Additive couplings, $m$ {output_activation} at its end: ",

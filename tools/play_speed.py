@@ -102,7 +102,7 @@ def main():
             )
         page.context.close()
         print("ms         slider   stroke to nats   (medians)")
-        for name in ("compact", "pretrained", "deep"):
+        for name in ("compact", "pretrained", "deep", "conv"):
             page, *_ = open_page(browser, address, name)
             page.evaluate("clear('t0')")
             moves = [page.evaluate(MOVE) for _ in range(40)]
