@@ -31,7 +31,7 @@ from support.errors import UserError
 from support.options import SUFFIX, TEMPERATURE
 
 PREFIX = "codes/"  # of the tensors in a weights file
-NUMBERS = 200_000, 1_000_000  # stored, at least and at most: 0.4 and 2 MB in float16
+NUMBERS = 1_000_000  # stored, about: 2 MB in float16
 PICTURES = 30_000  # fitted to at most: more change no figure by more than its noise
 BASIS = 300  # K: with 200 digits lose details that a reader of digits sees
 DIRECTIONS = 14  # R: 14 groups a class, on average, at full size
@@ -193,7 +193,7 @@ def fitted(trained, source):
 def of_pictures(trained, pixels, labels, batch_size=1000):
     """Fit codes to training pictures under the training's noise, with a progress bar.
 
-    To `PICTURES` of them, the first of every class; for how many numbers, see `numbers_for`.
+    To `PICTURES` of them, the first of every class.
 
     Args:
         trained: `nice.Trained`.
@@ -216,18 +216,13 @@ def of_pictures(trained, pixels, labels, batch_size=1000):
         x = trained.scale(pixels[start : start + batch_size])
         z[start : start + batch_size] = trained.encode(trained.add_noise(x, rng))
         bar.add(1)
-    found = fit(z, labels, trained.sigma, numbers_for(trained), done=lambda: bar.add(1))
+    found = fit(z, labels, trained.sigma, done=lambda: bar.add(1))
     found = found.matched(trained.pictures, pixels)
     bar.add(1)
     return found
 
 
-def numbers_for(trained):
-    """How many numbers the codes of a flow hold, about: half of its own, within `NUMBERS`."""
-    return int(np.clip(trained.encoder.count_params() // 2, *NUMBERS))
-
-
-def fit(z, labels=None, sigma=1.0, numbers=NUMBERS[1], directions=DIRECTIONS, basis=BASIS, seed=0,
+def fit(z, labels=None, sigma=1.0, numbers=NUMBERS, directions=DIRECTIONS, basis=BASIS, seed=0,
         done=lambda: None):  # fmt: skip
     """Fit codes, those of training pictures with the training's noise. Their contrast is 1.
 

@@ -118,7 +118,7 @@ def mixture_on_pixels(trained, pixels, labels):
     labels = np.zeros(len(pixels), int) if labels is None else labels[: len(pixels)]
     some = codes.evenly(labels, codes.PICTURES)
     x = trained.add_noise(trained.scale(pixels[some]), np.random.default_rng(0))
-    mixture = codes.fit(x, labels[some], numbers=codes.numbers_for(trained))
+    mixture = codes.fit(x, labels[some])
     return mixture.matched(lambda x: developed(trained, x), pixels[some])
 
 

@@ -3,11 +3,11 @@
     python tools/ship.py weights/nice.safetensors weights/pretrained.safetensors
 
 Codes that the source carries are kept; where it has none, they are fitted to --data, with which
-the flow was trained. Source and output may be one file. With --beside only the codes are written,
+the flow was trained. With --beside they go into a file of their own, see `codes.beside`,
 
-    python tools/ship.py --beside weights/deep.safetensors weights/deep.codes.safetensors
+    python tools/ship.py --beside weights/deep.safetensors weights/deep.safetensors
 
-so that a weights file need not be replaced when its codes are.
+so that weights need not be replaced when their codes are: those of the source stay as they are.
 """
 
 import os
@@ -24,7 +24,7 @@ def parse():
     parser.add_argument("output", help="weights file to write")
     options.add_places(parser, "data")
     parser.add_argument(
-        "--beside", action="store_true", help="codes alone, for source as it is: see codes.beside"
+        "--beside", action="store_true", help="codes into OUTPUT.codes; output may be the source"
     )
     return parser.parse_args()
 
@@ -54,20 +54,21 @@ def half(name, array):
     return array.astype("float16")
 
 
-def main(args):
-    files.check_output(args.output, ".safetensors", [args.source, args.data])
-    trained = nice.load(args.source)
-    fitted = codes.fitted(trained, args.data).arrays()
-    arrays, described = dict(fitted), {"of": codes.digest(args.source)}
-    if not args.beside:
-        arrays, described = checkpoint.named(trained.encoder) | fitted, trained.configuration
+def write(path, arrays, description):
     arrays = {name: half(name, array) for name, array in arrays.items()}
-    checkpoint.save(args.output, arrays, described)
-    print(
-        f"codes: {len(trained.codes.labels)} groups of {len(trained.codes.classes)} classes, "
-        f"{sum(arrays[name].nbytes for name in fitted) / 1e6:.2f} MB\n"
-        f"{args.output}: {os.path.getsize(args.output) / 1e6:.2f} MB"
-    )
+    checkpoint.save(path, arrays, description)
+    print(f"{path}: {os.path.getsize(path) / 1e6:.2f} MB")
+
+
+def main(args):
+    codes_alone = args.beside and args.output == args.source
+    files.check_output(args.output, ".safetensors", [args.data] + [args.source] * (not codes_alone))
+    trained = nice.load(args.source)
+    weights, fitted = checkpoint.named(trained.encoder), codes.fitted(trained, args.data).arrays()
+    if not codes_alone:
+        write(args.output, weights | ({} if args.beside else fitted), trained.configuration)
+    if args.beside:
+        write(codes.beside(args.output), fitted, {"of": codes.digest(args.output)})
 
 
 if __name__ == "__main__":
