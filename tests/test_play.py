@@ -276,13 +276,27 @@ def test_shipped_likelihoods_are_keras(page, flow, digits):
     np.testing.assert_allclose(  # and the page's own
         map_rows(page, "nice.logLikelihood", flow.scale(x[:20])), shipped[0, :20], atol=0.05
     )
-    paper = nice.load(compact.path_of("paper"))  # of another prior, convention and shuffle
-    nats = paper.log_likelihood(paper.scale(x[:20]))
-    row = shipped[1 + compact.LISTED.index("paper"), :20]
-    np.testing.assert_allclose(row, nats, atol=0.05)
+    for name in ("paper", "conv"):  # of another prior and convention, of another m
+        other = nice.load(compact.path_of(name))
+        row = shipped[1 + compact.LISTED.index(name), :20]
+        np.testing.assert_allclose(row, other.log_likelihood(other.scale(x[:20])), atol=0.05)
     sizes = page.evaluate("SHIPPED")
     assert sizes.pop("compact") == os.path.getsize(compact.COMPACT)
     assert sizes == {name: os.path.getsize(compact.path_of(name)) for name in compact.LISTED}
+
+
+def test_shipped_convolution_is_keras_and_small(visit, address, digits, rng):
+    one = visit()
+    page = one.open(f"{address}/play/", "w=conv", wait="window.nice && data && !dirty.size")
+    conv = nice.load(compact.path_of("conv"))
+    x, z = conv.scale(digits.x_test[:5]), rng.standard_normal((5, 784)).astype("float32")
+    encoded = map_rows(page, "nice.encode", x)
+    np.testing.assert_allclose(encoded, conv.encode(x), atol=3e-4, rtol=1e-5)
+    np.testing.assert_allclose(map_rows(page, "nice.decode", z), conv.decode(z), atol=1e-5)
+    assert "8 convolutions of 3 × 3, 32 channels" in page.locator("#facts").inner_text()
+    assert "14,872" in page.locator("#facts").inner_text()
+    assert page.locator("#digit-read").inner_text() == ""  # z = 0 is black: there is no digit
+    assert os.path.getsize(compact.path_of("conv")) < 1e5
 
 
 def codes_of(rng, dim):

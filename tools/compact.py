@@ -30,7 +30,7 @@ import codes
 import nice
 from support import checkpoint, data, options, pictures
 
-LISTED = ("pretrained", "deep", "paper", "noise-free")  # behind the compact one
+LISTED = ("pretrained", "deep", "conv", "paper", "noise-free")  # behind the compact one
 PLAY = os.path.join(options.HERE, "play")
 COMPACT = os.path.join(options.WEIGHTS, "compact" + options.SUFFIX + ".gz")
 STEP = 0.25  # of whole numbers, in units of a column's root mean square
@@ -174,6 +174,7 @@ def sprite(flow):
 def main():
     source = data.load(options.MNIST)
     configuration, arrays = checkpoint.read(path_of("pretrained"))
+    arrays = {n: a for n, a in arrays.items() if not n.startswith(codes.PREFIX)}
     arrays |= nice.load(path_of("pretrained")).codes.arrays()
     rng, x = np.random.default_rng(0), source.x_train[:DIGITS].astype("float32") / 255
     x += rng.uniform(-configuration["model"]["noise"], 0, x.shape).astype("float32")
