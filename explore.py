@@ -118,7 +118,9 @@ def interpolate(trained, _, pixels, seed=0, rows=8, columns=11):
     Returns: `(image, frames)`: a pair a row, and the same lines there and back as a film.
     """
     rng = np.random.default_rng(seed)
-    z = trained.encode(trained.scale(pixels[rng.choice(len(pixels), 2 * rows, replace=False)]))
+    z = trained.encode(
+        trained.scale(pixels[rng.choice(len(pixels), 2 * rows, replace=len(pixels) < 2 * rows)])
+    )
     a, b = z[:rows], z[rows:]
 
     def line(t):  # (rows, D) a weight
@@ -373,7 +375,7 @@ def inpaint(trained, known, pixels, seed=0, each=24, shown=4, steps=300, every=1
     """
     mean = trained.scale(known).mean(axis=0)
     hidden = inpainting.masks(*trained.shape[:2], seed)
-    x = trained.scale(pixels[: each * len(hidden)])
+    x = trained.scale(pixels[np.arange(each * len(hidden)) % len(pixels)])
     colours = trained.dim // hidden["top"].size
     mask = np.repeat([m.ravel().repeat(colours) for m in hidden.values()], each, axis=0)
     gradient = inpainting.log_likelihood_gradient(trained.encoder, trained.prior)

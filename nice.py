@@ -390,7 +390,7 @@ def load(path, m=None):
     configuration, arrays = checkpoint.read(path)
     own = {name: a for name, a in arrays.items() if not name.startswith(codes.PREFIX)}
     model = options.check(configuration, PRIORS, path)
-    if m is None and model["couplings"] > 10 * len(own):
+    if m is None and model["couplings"] > 4 * len(own):
         raise UserError(f"{path} has fewer arrays than its configuration asks for.")
     with checkpoint.unallocated(1.5 * len(own) + 9) as allocate:  # more: of noise and dropout
         try:

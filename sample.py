@@ -23,9 +23,7 @@ def parse():
     add("--codes", choices=tuple(SIGMA), help="drawn from the prior, or from codes fitted to "
         "training pictures; fitted if digits are asked for, else the prior")  # fmt: skip
     asked = parser.add_mutually_exclusive_group()
-    asked.add_argument(
-        "--digit", type=number(int, -(2**31), 2**31 - 1), help="only pictures of this label"
-    )
+    asked.add_argument("--digit", type=number(int, -1e18, 1e18), help="only pictures of this label")
     asked.add_argument("--digits", action="store_true", help="a row of pictures a label")
     add("--sigma", type=number(float, 0, 1e6), help="temperature of the codes; if not given, "
         + ", ".join(f"{sigma:g} of the {name}" for name, sigma in SIGMA.items()))  # fmt: skip
