@@ -34,7 +34,7 @@ def dense(half, units=1000, depth=5, output_activation="relu", dropout=0.0, dtyp
 class Convolution:
     """m as a convolution over half a picture: every other column, H × W/2.
 
-        K × (K+1) → `channels` relu → 1 × 1 → `channels` relu → K × K → 1, or 3 in colour
+        K × (K+1) → `channels` relu → 1 × 1 → `channels` relu → K × K → 1, or 3 in colour, linear
 
     A small network on each pixel's neighbourhood, the same everywhere. Reversing turns a picture
     by 180° and so leaves even columns even: x1 is always the even columns, x2 the ones to their
@@ -46,11 +46,10 @@ class Convolution:
         width: W, of the whole picture; even.
         channels: of the hidden layers.
         kernel: K, odd.
-        output_activation: of the last layer, "relu" or "linear".
         colours: numbers a pixel.
     """
 
-    def __init__(self, width, channels=32, kernel=3, output_activation="linear", colours=1):
+    def __init__(self, width, channels=32, kernel=3, colours=1):
         if width % 2 or not kernel % 2:
             raise ValueError(
                 "A convolution for m needs pictures of even width and a kernel of odd size. "
@@ -59,7 +58,6 @@ class Convolution:
         self.width = width
         self.channels = channels
         self.kernel = kernel
-        self.output_activation = output_activation
         self.colours = colours
 
     def __call__(self, half):
@@ -76,7 +74,7 @@ class Convolution:
             keras.layers.Reshape((-1, self.width // 2, self.colours)),
             convolve(1, self.channels, (side, side + 1), "relu"),
             convolve(2, self.channels, 1, "relu"),
-            convolve(3, self.colours, side, self.output_activation, kernel_initializer=small),
+            convolve(3, self.colours, side, "linear", kernel_initializer=small),
             keras.layers.Flatten(data_format="channels_last"),
         ]
         return keras.Sequential(layers, name="m")
@@ -89,7 +87,7 @@ class Convolution:
         return cls(**config)
 
 
-def of_couplings(network, couplings, shape, shuffle, channels, kernel, output_activation):
+def of_couplings(network, couplings, shape, shuffle, channels, kernel):
     """The networks of a flow's couplings, by name: a list of functions of D/2, None for `dense`.
 
     "dense" or "conv" for all of them; "both": convolutions near the picture, as many dense
@@ -100,6 +98,6 @@ def of_couplings(network, couplings, shape, shuffle, channels, kernel, output_ac
     if shuffle != "reverse":
         raise ValueError("A convolution for m needs --shuffle reverse: others tear pictures apart.")
     _, width, *colours = shape
-    convolution = Convolution(width, channels, kernel, output_activation, *colours)
+    convolution = Convolution(width, channels, kernel, *colours)
     near = couplings if network == "conv" else couplings // 2
     return [convolution] * near + [None] * (couplings - near)

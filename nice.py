@@ -139,8 +139,7 @@ def _is_map(pair):
 
 
 def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negative", seed=None,
-          m=None, network="dense", shape=None, channels=32, kernel=3,
-          output_activation="relu", **coupling):  # fmt: skip
+          m=None, network="dense", shape=None, channels=32, kernel=3, **coupling):  # fmt: skip
     """Build the encoder and the decoder over the same layers.
 
     (13): the halves cross between couplings, for reversing an even number of dimensions
@@ -159,8 +158,7 @@ def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negat
             (B, D/2) -> (B, D/2); or a list of such functions, one a coupling.
         network, channels, kernel: what m is otherwise, see `networks`; "dense" is the article's.
         shape: of a picture, see `data.Pictures`, for convolutions. Default: a square.
-        output_activation: of m, "relu" or "linear".
-        coupling: convention, units, depth, dropout: see `layers.Couple`.
+        coupling: convention, units, depth, output_activation, dropout: see `layers.Couple`.
 
     Returns: `(encoder, decoder)`, two `keras.Model`s, (B, D) -> (B, D).
     """
@@ -168,12 +166,10 @@ def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negat
         raise ValueError(f"A flow needs an even number of dimensions. Received: dim={dim}")
     if m is None:
         square = 2 * (round(dim**0.5),)
-        m = of_couplings(network, couplings, shape or square, shuffle, channels, kernel,
-                         output_activation)  # fmt: skip
+        m = of_couplings(network, couplings, shape or square, shuffle, channels, kernel)
     networks = m if isinstance(m, (list, tuple)) else [m] * couplings
     if len(networks) != couplings:
         raise ValueError(f"One m a coupling, please. Received: {len(networks)} for {couplings}")
-    coupling["output_activation"] = output_activation
     maps = []
     for i, m in enumerate(networks, start=1):
         maps += [
@@ -190,6 +186,26 @@ def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negat
     for model in (encoder, decoder):
         model(keras.Input((dim,)))  # creates the weights
     return encoder, decoder
+
+
+def put_before(trained, encoder):
+    """Put new couplings between the picture and a trained flow.
+
+    The last maps of `encoder` get the weights of the flow, and all but the scale, (14), stay as
+    they are while the couplings before them learn.
+
+    Args:
+        trained: `Trained`.
+        encoder: with an even number of couplings more, so that pixels come in the same order.
+
+    Raises: `ValueError` where the last maps have weights of other shapes.
+    """
+    known = trained.encoder.maps
+    if (len(encoder.maps) - len(known)) % 8 or len(encoder.maps) <= len(known):
+        raise ValueError("an even number of couplings must come before those of the trained flow")
+    for layer, source in zip(encoder.maps[-len(known) :], known):
+        layer.set_weights(source.get_weights())
+        layer.trainable = isinstance(layer, Scale)
 
 
 # ------------------------------------------- the loss: (15) with its sign changed

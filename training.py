@@ -67,6 +67,8 @@ def train(source, output, choices, resume=False, distribute=False):
             configuration = options.configuration(choices, x.shape[1], found.shape)
             try:
                 encoder, decoder = nice.build(**configuration["model"], shape=found.shape)
+                if choices["before"]:
+                    put_before(choices, encoder)
             except ValueError as error:  # a convolution for pictures that it would tear apart
                 raise UserError(str(error)) from None
             if choices["validation_noise"] and encoder.noise:
@@ -115,6 +117,18 @@ def train(source, output, choices, resume=False, distribute=False):
             ) from error
 
 
+def put_before(choices, encoder):
+    """Put the new couplings before a trained flow, whose choices must be those of this run."""
+    path = choices["before"]
+    trained = nice.load(path)
+    known = trained.configuration["model"] | trained.configuration
+    for name in (*INNER, *options.SCALES):
+        if known.get(name, choices[name]) != choices[name]:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{path} has {flag} {known[name]}, this run {choices[name]}.")
+    nice.put_before(trained, encoder)
+
+
 def end(keeper, film, x, labels):
     """The best weights, with codes fitted to training pictures; and what they draw."""
     best = nice.load(keeper.weights)
@@ -142,6 +156,7 @@ SCHEDULES = {
 }
 FEEDING = ("epochs", "batch_size", "steps_per_execution", "seed", "levels")
 LEARNING = ("learning_rate", "schedule", "scale_pace", "epsilon", "weight_decay")
+INNER = ("units", "depth", "output_activation", "convention", "shuffle", "noise", "noise_kind")
 TRAVEL, FASTEST = 3 * 5.2, 0.1
 
 

@@ -90,7 +90,7 @@ class Flow {
 		let inputs = convolves ? 1 : half;
 		plan.forEach((sides, l) => {
 			const name = `${coupling}m/${convolves ? "conv" : "dense"}_${l + 1}`, wanted = [...sides.slice(0, -1), inputs, last(sides)];
-			const layer = layerOf(file, name, wanted, plan[l + 1] || output_activation === "relu", size);
+			const layer = layerOf(file, name, wanted, plan[l + 1] || !convolves && output_activation === "relu", size);
 			layers.push(layer);
 			inputs = layer.out.length;
 			this.parameters += layer.kernel.length + inputs;

@@ -91,7 +91,7 @@ MODEL = {
     "kernel": Choice(Number(int, 1, 99), 3, "side of a convolution's kernels; odd"),
     "units": Choice(Number(int, 1, 10**6), 1000, "width of m's hidden layers"),
     "depth": Choice(Number(int, 0, 100), 5, "number of m's hidden layers"),
-    "output_activation": Choice(("relu", "linear"), "relu", "of m"),
+    "output_activation": Choice(("relu", "linear"), "relu", "of m; a convolution's is linear"),
     "convention": Choice(("article", "paper"), "article",
         "article: (9) encodes, (7) decodes; paper: the other way round"),
     "shuffle": Choice(("reverse", "random"), "reverse", "of the dimensions before each coupling"),
@@ -122,6 +122,8 @@ SCHEDULE = {
     "epsilon": Choice(Number(float, above=0, high=1e6), 1e-4,
         "of Adam; 1e-7 in 2018, 1e-4 in the paper"),
     "weight_decay": Choice(Number(float, 0, 1e6), 0.5, "of the kernels, as in AdamW"),
+    "before": Choice(str, None,
+        "a trained flow: the new couplings come between the picture and it, and it stays as it is"),
 }  # fmt: skip
 # On what its best epoch is chosen.
 VALIDATION = {
@@ -149,6 +151,16 @@ RECIPES = {
         "output_activation": "linear",
         "epochs": 4,
         "learning_rate": 4e-3,  # at 6e-3 one seed of two lost its way in the second epoch
+        "scale_pace": 6.0,
+        "weight_decay": 0.0,
+        "validation_noise": True,
+    },
+    "both": {  # convolutions between the picture and the article's flow
+        "couplings": 8,
+        "network": "both",
+        "before": os.path.join(WEIGHTS, "pretrained" + SUFFIX),
+        "epochs": 4,
+        "learning_rate": 4e-3,
         "scale_pace": 6.0,
         "weight_decay": 0.0,
         "validation_noise": True,

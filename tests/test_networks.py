@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import in_process, jacobian, numpy, randomize, result, run
+from conftest import TINY, in_process, jacobian, numpy, randomize, result, run
 
 import nice
 from networks import Convolution
@@ -104,3 +104,58 @@ def test_what_breaks_a_picture_is_refused_before_training(tmp_path, rng, shape, 
     code, stderr = in_process("nice.py", *flags, "--output", tmp_path / "out")
     assert code == 2 and stderr.count("\n") == 1 and reason in stderr
     assert not (tmp_path / "out" / options.TRAINED).exists()
+
+
+@pytest.fixture
+def trained(tmp_path, rng):
+    """The data and the weights of a flow of two dense couplings."""
+    npz = str(tmp_path / "data.npz")
+    np.savez(npz, x_train=rng.integers(0, 256, (70, *SHAPE)).astype("uint8"))
+    run(npz, tmp_path / "dense", "--couplings", "2")
+    return npz, str(tmp_path / "dense" / options.TRAINED)
+
+
+def test_before_a_trained_flow_convolutions_learn_and_it_stays(trained, tmp_path, killed):
+    npz, path = trained
+    flags = ["--couplings", "4", "--network", "both", "--channels", "5", "--before", path]
+    run(npz, tmp_path / "whole", *flags)
+    killed(npz, tmp_path / "killed", *flags)
+    run(npz, tmp_path / "killed", *flags, "--resume")
+    assert result(tmp_path / "whole") == result(tmp_path / "killed")
+    known, whole = (nice.load(p) for p in (path, str(tmp_path / "whole" / options.TRAINED)))
+    for a, b in zip(known.encoder.maps[-3::-1], whole.encoder.maps[-3::-1]):
+        assert all(np.array_equal(v, w) for v, w in zip(a.get_weights(), b.get_weights()))
+    z = np.random.default_rng(0).standard_normal((5, 24)).astype("float32")
+    assert np.abs(known.decode(z) - whole.decode(z)).max() > 1e-3  # the new ones learned
+
+
+def test_before_a_trained_flow_new_couplings_begin_near_the_identity(trained, rng):
+    known = nice.load(trained[1])
+    encoder, _ = nice.build(**{**known.configuration["model"], "couplings": 4, "network": "both"},
+                            shape=SHAPE)  # fmt: skip
+    nice.put_before(known, encoder)
+    x = rng.random((5, 24), dtype="float32")
+    assert np.abs(numpy(encoder(x)) - known.encode(x)).mean() < 0.2
+    for coupling in (1, 2):
+        last = [v for v in encoder.weights if f"coupling_{coupling}/m/conv_3" in v.path]
+        for v in last:
+            v.assign(np.zeros(v.shape))
+    assert np.allclose(numpy(encoder(x)), known.encode(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--couplings", "3"], "even number of couplings"),
+        (["--couplings", "2"], "even number of couplings"),
+        (["--couplings", "4", "--units", "9"], "has --units 8, this run 9"),
+        (["--couplings", "4", "--prior", "logistic"], "has --prior gaussian, this run logistic"),
+        (["--couplings", "4", "--before", "missing.safetensors"], "no weights file"),
+    ],
+)
+def test_what_cannot_come_before_is_refused_before_the_training(trained, tmp_path, flags, reason):
+    npz, path = trained
+    flags = ["--data", npz, "--output", tmp_path / "new", *TINY, "--before", path, *flags]
+    code, said = in_process("nice.py", *flags)
+    assert code == 2 and reason in said and said.count("\n") == 1
+    assert not (tmp_path / "new" / options.TRAINED).exists()
