@@ -42,9 +42,11 @@ def save(path, arrays, configuration):
 
 
 def _numpy(array):
-    if keras.backend.backend() == "tensorflow" and not isinstance(array, np.ndarray):
-        return ops.convert_to_tensor(array).numpy()  # Keras's own way is deprecated
-    return ops.convert_to_numpy(array)
+    if isinstance(array, np.ndarray):
+        return array
+    tensor = ops.convert_to_tensor(array)  # a variable is a deprecated argument of NumPy
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    return tensor.numpy() if on_tensorflow else ops.convert_to_numpy(tensor)
 
 
 def read(path):

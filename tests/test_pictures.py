@@ -10,6 +10,7 @@ from conftest import TINY, in_process, numpy, run
 
 import explore
 import nice
+import training
 from support import data, options, pictures, readers
 from support.errors import UserError
 
@@ -351,6 +352,18 @@ def test_a_picture_that_fails_costs_no_weights(npz, tmp_path, monkeypatch):
     weights = ["--weights", tmp_path / options.TRAINED, "--output", tmp_path / "x.png"]
     code, stderr = in_process("sample.py", *weights, "--digit", "7")  # there were no labels
     assert code == 2 and "--weights weights/pretrained.safetensors" in stderr
+
+
+def test_too_many_labels_are_said_before_the_first_step(tmp_path, rng, monkeypatch, capsys):
+    def fit(*_, **__):
+        raise UserError("the first step")
+
+    x = rng.integers(0, 256, (102, 4, 4)).astype("uint8")
+    path = save(tmp_path / "own.npz", x_train=x, y_train=np.arange(102))
+    monkeypatch.setattr(training, "fit", fit)
+    code, stderr = in_process("nice.py", "--data", path, "--output", tmp_path / "out", *TINY)
+    assert code == 2 and "the first step" in stderr
+    assert "more than 100 labels" in capsys.readouterr().out
 
 
 def test_wrong_inputs_are_named_by_the_flow(small, x):

@@ -49,6 +49,7 @@ OUTPUTS = {
     "other data as samples": "sample.py --weights {w} --output data.npz",
     "a text called png": "sample.py --weights {w} --output text.png",
     "its own weights": "sample.py --weights linked.npz --output linked.npz",
+    "samples that it reads": "sample.py --weights {w} --data own.npz --output own.npz",
     "a folder": "sample.py --weights {w} --output folder.png",
     "pictures of somebody": "nice.py --data data.npz --output docs",
     "a folder called history": "nice.py --data data.npz --output blocked",
@@ -66,6 +67,7 @@ def test_an_output_replaces_nothing_but_its_like(here, command):
     (here / "other.json").write_text('{"name": "a package"}')
     shutil.copy(os.path.join("out", "samples.png"), "docs")
     os.link(weights, "linked.npz")
+    np.savez("own.npz", samples=np.zeros((4, 4, 4), "uint8"))
     before, start = contents(here), time.monotonic()
     code, stderr = in_process(*command.format(w=weights).split())
     assert code == 2 and stderr.count("\n") == 1, stderr
