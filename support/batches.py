@@ -117,15 +117,15 @@ def order(count, seed, epoch):
 def _dataset(pixels, batch_size, seed, levels, first_epoch):
     import tensorflow as tf
 
-    count = len(pixels)
-    pixels = tf.constant(pixels)
+    count, dim = pixels.shape
 
     def epoch(number):
         indices = tf.numpy_function(lambda n: order(count, seed, n), [number], tf.int32)
         return tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
 
-    def batch(indices):
-        x = scale(tf.gather(pixels, tf.ensure_shape(indices, (None,))), levels)
+    def batch(indices):  # from where the pixels lie, a mapped file maybe, without a copy of all
+        x = tf.numpy_function(lambda i: pixels[i], [indices], pixels.dtype)
+        x = scale(tf.ensure_shape(x, (None, dim)), levels)
         return x, x
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo("int64").max)
