@@ -139,7 +139,7 @@ def measure(flags):
     for trainer in trainers.values():
         trainer.seconds(5)
     rounds = {name: [] for name in trainers}
-    bar = cli.progress(flags.repeats, "round")
+    bar = hardware.progress(flags.repeats, "round")
     for i in range(flags.repeats):
         for name in list(trainers)[:: 1 if i % 2 else -1]:  # neither always goes first
             rounds[name].append(trainers[name].seconds(flags.steps))

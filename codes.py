@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-from support import checkpoint, cli, data
+from support import checkpoint, data, hardware
 from support.errors import UserError
 from support.options import SUFFIX, TEMPERATURE
 
@@ -209,7 +209,7 @@ def of_pictures(trained, pixels, labels, batch_size=1000):
     pixels, labels = pixels[some], labels[some]
     print(f"fitting codes to {len(pixels):,} pictures")
     classes = len(np.unique(labels))
-    bar = cli.progress(-(-len(pixels) // batch_size) + classes + 1, "part")
+    bar = hardware.progress(-(-len(pixels) // batch_size) + classes + 1, "part")
     rng = np.random.default_rng(0)
     z = np.empty(pixels.shape, "float32")
     for start in range(0, len(pixels), batch_size):

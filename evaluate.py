@@ -55,7 +55,7 @@ import numpy as np
 
 import codes
 import nice
-from support import data, files, quality
+from support import data, files, hardware, quality
 from support.errors import UserError
 
 MIXTURE = {"numbers": 2_000_000, "directions": 26}  # 63 Gaussians of MNIST
@@ -179,7 +179,7 @@ def sample_quality(trained, found, count, seed=0):
         yield "no flow: pixels fitted", control.sharpen(without), asked
         yield "  no flow, at contrast 1", without, asked
 
-    bar, result = cli.progress(5 + len(SIGMAS), "row"), {}
+    bar, result = hardware.progress(5 + len(SIGMAS), "row"), {}
     for name, pictures, wanted in rows():
         result[name] = quality.figures(pictures, test, training, wanted)
         bar.add(1)
@@ -230,7 +230,7 @@ def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, se
     }
     first, *others = parts
     plan = {first: (repeats, draws), **dict.fromkeys(others, (1, 1))}
-    bar = cli.progress(sum(max(p) + 1 for p in plan.values()), "pass")
+    bar = hardware.progress(sum(max(p) + 1 for p in plan.values()), "pass")
     for name, (tries, k) in plan.items():
         pixels, labels = (part if part is None else part[:limit] for part in parts[name])
         x = trained.scale(pixels)

@@ -54,7 +54,7 @@ import numpy as np
 
 import codes
 import nice
-from support import files, pictures
+from support import files, hardware, pictures
 from support.errors import UserError
 
 
@@ -76,7 +76,7 @@ def wanted_labels(fitted, args):
 
 def with_progress(parts, count):
     """Hand the parts on, with a bar for more than two seconds' worth of them."""
-    bar = cli.progress(count, "picture") if count > 10_000 else None
+    bar = hardware.progress(count, "picture") if count > 10_000 else None
     for part in parts:
         yield pictures.to_bytes(part)
         if bar:

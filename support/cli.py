@@ -60,13 +60,6 @@ def load_keras():
         os.close(null)
 
 
-def progress(total, unit):
-    """A bar of Keras's; where nobody watches, a line at its end."""
-    import keras
-
-    return keras.utils.Progbar(total, unit_name=unit, verbose=1 if sys.stdout.isatty() else 2)
-
-
 def run(main, *arguments):
     """Run a script: `UserError` becomes one line on stderr and exit code 2."""
     with reporting():

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import sys
 
 import keras
 
@@ -75,3 +76,8 @@ def exact():
 
         with cudnn.flags(allow_tf32=False):
             yield
+
+
+def progress(total, unit):
+    """A bar of Keras's; where nobody watches, a line at its end."""
+    return keras.utils.Progbar(total, unit_name=unit, verbose=1 if sys.stdout.isatty() else 2)

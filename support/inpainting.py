@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from support import cli, hardware
+from support import hardware
 
 
 def masks(height, width, seed=0):
@@ -87,7 +87,7 @@ def ascend(gradient, sigma, x, mask, start, rng, steps):
     """
     y = np.where(mask, start, x).astype("float32")
     yield y
-    bar = cli.progress(steps, "step")
+    bar = hardware.progress(steps, "step")
     for i in range(steps):
         step = 10 / (100 + i) * sigma**2 * (gradient(y) + rng.standard_normal(x.shape))
         y = np.where(mask, np.clip(y + step, 0, 1), x).astype("float32")

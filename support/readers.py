@@ -17,7 +17,7 @@ import zipfile
 import keras
 import numpy as np
 
-from support import cli
+from support import hardware
 from support.errors import UserError, printable
 
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "cifar100")
@@ -213,7 +213,7 @@ def _decoded(paths):
     """Pictures of one size: uint8 (N, H, W), or (N, H, W, 3) where one has colours."""
     from PIL import Image  # slow to load, and rarely needed
 
-    bar, found = cli.progress(len(paths), "picture"), []
+    bar, found = hardware.progress(len(paths), "picture"), []
     for path in paths:
         try:
             with Image.open(path) as image:

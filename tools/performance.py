@@ -32,7 +32,7 @@ import numpy as np
 from keras import ops
 
 from bench import best
-from support import files, pictures
+from support import files, hardware, pictures
 
 ADAM_BYTES = 28  # a parameter a step
 
@@ -108,7 +108,7 @@ SCALES = {
 def scaling(steps=5):
     """Seconds a step as one choice at a time varies: {choice: {value: seconds}}."""
     result, rng = {}, np.random.default_rng(0)
-    bar = cli.progress(sum(len(v) for _, v in SCALES.values()), "model")
+    bar = hardware.progress(sum(len(v) for _, v in SCALES.values()), "model")
     for choice, (flag, values) in SCALES.items():
         result[choice] = {}
         for value in values:
