@@ -191,8 +191,7 @@ def build(dim=784, couplings=4, shuffle="reverse", noise=0.01, noise_kind="negat
 def put_before(trained, encoder):
     """Put new couplings between the picture and a trained flow.
 
-    The last maps of `encoder` get the weights of the flow, and all but the scale, (14), stay as
-    they are while the couplings before them learn.
+    The last maps of `encoder` get the weights of the flow, and learn on with the new ones.
 
     Args:
         trained: `Trained`.
@@ -205,7 +204,6 @@ def put_before(trained, encoder):
         raise ValueError("an even number of couplings must come before those of the trained flow")
     for layer, source in zip(encoder.maps[-len(known) :], known):
         layer.set_weights(source.get_weights())
-        layer.trainable = isinstance(layer, Scale)
 
 
 # ------------------------------------------- the loss: (15) with its sign changed

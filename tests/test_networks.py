@@ -115,7 +115,7 @@ def trained(tmp_path, rng):
     return npz, str(tmp_path / "dense" / options.TRAINED)
 
 
-def test_before_a_trained_flow_convolutions_learn_and_it_stays(trained, tmp_path, killed):
+def test_before_a_trained_flow_convolutions_learn_with_it(trained, tmp_path, killed):
     npz, path = trained
     flags = ["--couplings", "4", "--network", "both", "--channels", "5", "--before", path]
     run(npz, tmp_path / "whole", *flags)
@@ -123,10 +123,9 @@ def test_before_a_trained_flow_convolutions_learn_and_it_stays(trained, tmp_path
     run(npz, tmp_path / "killed", *flags, "--resume")
     assert result(tmp_path / "whole") == result(tmp_path / "killed")
     known, whole = (nice.load(p) for p in (path, str(tmp_path / "whole" / options.TRAINED)))
-    for a, b in zip(known.encoder.maps[-3::-1], whole.encoder.maps[-3::-1]):
-        assert all(np.array_equal(v, w) for v, w in zip(a.get_weights(), b.get_weights()))
-    z = np.random.default_rng(0).standard_normal((5, 24)).astype("float32")
-    assert np.abs(known.decode(z) - whole.decode(z)).max() > 1e-3  # the new ones learned
+    for a, b in zip(known.encoder.maps[-2::-1], whole.encoder.maps[-2::-1]):
+        for v, w in zip(a.get_weights(), b.get_weights()):
+            assert 0 < np.abs(v - w).max() < 0.1  # they began where that flow had ended
 
 
 def test_before_a_trained_flow_new_couplings_begin_near_the_identity(trained, rng):
