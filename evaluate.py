@@ -243,6 +243,7 @@ def evaluate(weights, source=options.MNIST, repeats=5, draws=1, limit=10_000, se
             "draws": k,
             "nats": float(means.mean()),
             "nats_sd": float(means.std(ddof=1)) if tries > 1 else None,
+            "nats_error": float(nats.mean(axis=0).std() / len(x) ** 0.5),
             "nats_tight": None if tight is None else float(tight.mean()),
             "nats_fitted_codes": None if fitted is None else float(fitted.mean()),
             "loss": float(-means.mean() - constant),
@@ -276,7 +277,8 @@ def table(result):
     def row(name, key):
         if parts[0][key] is not None:
             line(name, *(part[key] for part in parts))
-            if result["is_bound"] and key.startswith("nats") and key != "nats_sd":
+            in_bits = key.startswith("nats") and not key.endswith(("_sd", "_error"))
+            if result["is_bound"] and in_bits:
                 nats = [part[key] for part in parts if part[key] is not None]
                 bits = (bits_per_dimension(n, result["dim"], result["levels"]) for n in nats)
                 line("  bits/dim", *bits, form=".4f")
@@ -284,6 +286,7 @@ def table(result):
     line("", *heads, form="")
     row("log-likelihood, nats", "nats")
     row("  sd over draws of the noise", "nats_sd")
+    row("  standard error over pictures", "nats_error")
     row(f"log mean exp, {parts[0]['draws']} draws, nats", "nats_tight")
     row("the article's loss, with noise", "loss")
     row("  without noise", "loss_without_noise")
