@@ -36,15 +36,15 @@ from support import data, quality
 
 COUNT, HELD = 4000, 10_000
 # Pictures, directions R, basis K, temperature.
+OURS = (codes.PICTURES, codes.DIRECTIONS, codes.BASIS, options.TEMPERATURE)
 CHOICES = [
-    (30_000, 12, 300, 1.0),  # those of codes.py
-    (30_000, 12, 300, 0.9),
-    (30_000, 12, 300, 1.2),
-    (50_000, 12, 300, 1.0),
-    (15_000, 12, 300, 1.0),
-    (30_000, 8, 300, 1.0),
-    (30_000, 20, 300, 1.0),
-    (30_000, 12, 200, 1.0),
+    OURS,
+    (*OURS[:3], 0.9),
+    (*OURS[:3], 1.2),
+    (15_000, *OURS[1:]),
+    (50_000, *OURS[1:]),
+    *((OURS[0], R, *OURS[2:]) for R in (8, 12, 20)),
+    (*OURS[:2], 200, OURS[3]),
 ]
 HEAD = "pictures   R    K    T groups contrast Fréchet precision recall as asked nearer features"
 
