@@ -26,6 +26,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [ROOT, os.path.join(ROOT, "tests")]
 
 import imageio.v3 as imageio
+import keras
 import numpy as np
 from conftest import DIM, SMALL, configuration, header, save
 
@@ -177,7 +178,7 @@ class State(Target):
         self.before = self.values()
 
     def values(self):
-        return [np.array(v) for v in resuming.variables(self.model).values()]
+        return [keras.ops.convert_to_numpy(v) for v in resuming.variables(self.model).values()]
 
     def load(self):
         try:
