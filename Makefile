@@ -6,7 +6,8 @@ RUN = $(VENV)/bin/python
 # JAX compiles the same small flows again and again.
 KEEP = JAX_COMPILATION_CACHE_DIR='$(CURDIR)/$(VENV)/jax' JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 BESIDES = --ignore tests/test_scripts.py --ignore tests/test_crashes.py --ignore tests/test_notebook.py \
-          --ignore tests/test_play.py --ignore tests/test_size.py --ignore tests/test_change.py
+          --ignore tests/test_play.py --ignore tests/test_size.py --ignore tests/test_change.py \
+          --ignore tests/test_docs.py
 
 .PHONY: help train sample play notebook test test-torch gpu lint soak clean
 
