@@ -44,10 +44,11 @@ lint: $(VENV)/.test  ## what the code should look like
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-soak: $(VENV)/.test  ## an hour of killed trainings and mutated files
+soak: $(VENV)/.test  ## hours of killed trainings and mutated files; the commands of the README
 	KERAS_BACKEND=tensorflow $(RUN) tools/soak_kills.py --count 200
 	KERAS_BACKEND=jax $(RUN) tools/soak_kills.py --count 50
 	$(RUN) tools/soak_mutations.py --count 20000
+	$(RUN) tools/readme.py
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)
