@@ -32,8 +32,8 @@ from support.options import SUFFIX, TEMPERATURE
 
 PREFIX = "codes/"  # of the tensors in a weights file
 NUMBERS = 1_000_000  # stored, about: 2 MB in float16
-PICTURES = 30_000  # fitted to at most: more change no figure by more than its noise
-BASIS = 300  # K: with 200 digits lose details that a reader of digits sees
+PICTURES = 30_000  # fitted to, about: more change no figure by more than its noise
+BASIS = 300  # K: with 200, digits lose details that a reader of digits sees
 DIRECTIONS = 14  # R: 14 groups a class, on average, at full size
 COARSE = 64  # principal coordinates of h = σz that k-means looks at
 ROWS = 10_000  # that principal directions are found from
@@ -193,7 +193,7 @@ def fitted(trained, source):
 def of_pictures(trained, pixels, labels, batch_size=1000):
     """Fit codes to training pictures under the training's noise, with a progress bar.
 
-    To `PICTURES` of them, the first of every class.
+    To about `PICTURES` of them, the first of every class.
 
     Args:
         trained: `nice.Trained`.
@@ -340,7 +340,7 @@ def contrast(drawn, pictures, steps=20):
 
 
 def evenly(labels, count):
-    """At most `count` indices, in order, every class's share of them kept: of its first."""
+    """About `count` indices, in order: every class's share of them, rounded up, of its first."""
     if len(labels) <= count:
         return np.arange(len(labels))
     kinds, of_class, sizes = np.unique(labels, return_inverse=True, return_counts=True)

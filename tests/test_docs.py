@@ -53,7 +53,8 @@ def figures(page):
     """Numbers of three digits and more, or with decimals, outside of code and links."""
     prose = re.sub(r"\]\([^)]*\)|<http[^>]*>|\d{4}-\d\d-\d\d|arXiv\s+\S+", "", without_code(page))
     found = re.findall(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?!\d)", prose)
-    return [n for n in found if "." in n or len(n.replace(",", "")) > 2]
+    years = {"2014", "2018"}
+    return [n for n in found if ("." in n or len(n.replace(",", "")) > 2) and n not in years]
 
 
 # Figures that no log has: whose they are, or how they come about.
