@@ -36,11 +36,12 @@ class Convolution:
 
         K × (K+1) → `channels` relu → 1 × 1 → `channels` relu → K × K → 1, or 3 in colour, linear
 
-    A small network on each pixel's neighbourhood, the same everywhere. Reversing turns a picture
-    by 180° and so leaves even columns even: x1 is always the even columns, x2 the ones to their
-    right. A first kernel of even width reaches as far to the left of x2 as to its right. The last
-    kernel starts at a tenth of its usual size, so that the flow starts near the identity. In
-    colour a half has three of the six numbers of two pixels side by side.
+    A small network on each pixel's neighbourhood, the same everywhere. Reversing turns the picture
+    by 180° and so makes odd columns even: in the picture as it then lies x1 is again the even
+    columns, x2 the ones to their right. A first kernel of even width reaches as far to the left
+    of x2 as to its right. The last kernel starts at a tenth of its usual size, so that the flow
+    starts near the identity. In colour a half has three of the six numbers of two pixels side by
+    side.
 
     Args:
         width: W, of the whole picture; even.

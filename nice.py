@@ -195,11 +195,14 @@ def put_before(trained, encoder):
 
     Args:
         trained: `Trained`.
-        encoder: with an even number of couplings more, so that pixels come in the same order.
+        encoder: with an even number of couplings more, so that reversed pixels come in the same
+            order.
 
-    Raises: `ValueError` where the last maps have weights of other shapes.
+    Raises: `ValueError` where they do not, or the last maps have weights of other shapes.
     """
     known = trained.encoder.maps
+    if any(isinstance(layer, Shuffle) and layer.mode != "reverse" for layer in encoder.maps):
+        raise ValueError("before a trained flow there must be --shuffle reverse: others mix pixels")
     if (len(encoder.maps) - len(known)) % 8 or len(encoder.maps) <= len(known):
         raise ValueError("an even number of couplings must come before those of the trained flow")
     for layer, source in zip(encoder.maps[-len(known) :], known):

@@ -1,5 +1,7 @@
 """Convolutions for m: as invertible, exact and storable as the article's dense network."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -140,6 +142,12 @@ def test_before_a_trained_flow_new_couplings_begin_near_the_identity(trained, rn
         for v in last:
             v.assign(np.zeros(v.shape))
     assert np.allclose(numpy(encoder(x)), known.encode(x), atol=1e-5)
+
+
+def test_random_shuffles_would_give_a_trained_flow_other_pixels(rng):
+    two, four = (nice.build(dim=24, couplings=n, shuffle="random", units=8)[0] for n in (2, 4))
+    with pytest.raises(ValueError, match="reverse"):
+        nice.put_before(types.SimpleNamespace(encoder=two), four)
 
 
 @pytest.mark.parametrize(
