@@ -7,7 +7,7 @@ RUN = $(VENV)/bin/python
 KEEP = JAX_COMPILATION_CACHE_DIR='$(CURDIR)/$(VENV)/jax' JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 BESIDES = --ignore tests/test_scripts.py --ignore tests/test_crashes.py --ignore tests/test_notebook.py \
           --ignore tests/test_play.py --ignore tests/test_size.py --ignore tests/test_change.py \
-          --ignore tests/test_docs.py
+          --ignore tests/test_docs.py --ignore tests/test_pictures.py --ignore tests/test_safety.py
 
 .PHONY: help train sample play notebook test test-torch gpu lint soak clean
 
