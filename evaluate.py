@@ -120,12 +120,7 @@ def mixture_on_pixels(trained, pixels, labels):
     some = codes.evenly(labels, codes.PICTURES)
     x = trained.add_noise(trained.scale(pixels[some]), np.random.default_rng(0))
     mixture = codes.fit(x, labels[some])
-    return mixture.matched(lambda x: developed(trained, x), pixels[some])
-
-
-def developed(trained, x):
-    """Pictures in the flow's units as pictures (N, D) in [0, 1]."""
-    return np.clip(x * (trained.levels / 255), 0, 1)
+    return mixture.matched(trained.developed, pixels[some])
 
 
 def controls(trained, found, limit=10_000, seed=0):
@@ -168,7 +163,7 @@ def sample_quality(trained, found, count, seed=0):
     control = mixture_on_pixels(trained, found.x_train, found.y_train)
     asked = trained.codes.sample_labels(count, rng)
     plain = trained.pictures(trained.codes.sample(asked, rng))
-    without = developed(trained, control.sample(asked, rng))
+    without = trained.developed(control.sample(asked, rng))
 
     def rows():  # pictures, and what they are to be
         yield "training digits", quality.scaled(found.x_train[some]), found.y_train[some]
@@ -344,8 +339,7 @@ def sample_table(rows):
 
 
 def main(args):
-    if args.json:
-        files.check_output(args.json, ".json", [args.weights, args.data])
+    files.check_output(args.json, ".json", [args.weights, args.data])
     result = evaluate(args.weights, args.data, args.repeats, args.draws, args.limit, args.seed,
                       args.samples, args.controls)  # fmt: skip
     print(table(result))

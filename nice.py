@@ -346,15 +346,19 @@ class Trained:
         rng = np.random.default_rng(seed)
         return (sigma * self.prior.sample((count, self.dim), rng)).astype("float32")
 
+    def developed(self, x):
+        """Pictures (N, D) as the flow has them -> [0, 1], clipped as the article does."""
+        return np.clip(x * (self.levels / 255), 0, 1)
+
     def pictures(self, z):
-        """Codes (N, D) -> pictures (N, D) in [0, 1], clipped as the article does."""
-        return np.clip(self.decode(z) * (self.levels / 255), 0, 1)
+        """Codes (N, D) -> pictures (N, D) in [0, 1]."""
+        return self.developed(self.decode(z))
 
     def sample(self, count, sigma=0.75, seed=0):
         """Pictures (count, D) of codes from the prior, see `sample_codes`."""
         return self.pictures(self.sample_codes(count, sigma, seed))
 
-    def sample_fitted(self, labels, rng, temperature=1.0):
+    def sample_fitted(self, labels, rng, temperature=options.TEMPERATURE):
         """A picture of each of `labels`, (N,) -> (N, D) in [0, 1], of its fitted codes."""
         return self.codes.sharpen(self.pictures(self.codes.sample(labels, rng, temperature)))
 

@@ -8,7 +8,6 @@ that the held-out digits are new to the codes, not to the flow. Beside every cho
 the same mixture fitted to noisy pixels, without a flow.
 """
 
-import functools
 import os
 import sys
 
@@ -30,7 +29,6 @@ if __name__ == "__main__":
 import numpy as np
 
 import codes
-import evaluate
 import nice
 from support import data, quality
 
@@ -72,20 +70,14 @@ def lines(z, sigma, pictures, source, held, choice, seed):
 def main(args):
     trained, source = nice.load(args.weights), data.load(args.data)
     rng = np.random.default_rng(0)
-    x = np.concatenate(
-        [
-            trained.add_noise(trained.scale(source.x_train[start : start + 1000]), rng)
-            for start in range(0, len(source.x_train), 1000)
-        ]
-    )
+    x = trained.add_noise(trained.scale(source.x_train), rng)
     z, held = trained.encode(x), quality.Reference.of(source.x_train[-HELD:])
     print(HEAD)
     for choice in CHOICES:
         for line in lines(z, trained.sigma, trained.pictures, source, held, choice, args.seed):
             print(line, flush=True)
     print("without a flow, the same mixture on pixels:")
-    pictures = functools.partial(evaluate.developed, trained)
-    for line in lines(x, 1.0, pictures, source, held, CHOICES[0], args.seed):
+    for line in lines(x, 1.0, trained.developed, source, held, CHOICES[0], args.seed):
         print(line, flush=True)
 
 
