@@ -201,10 +201,8 @@ def of_pictures(trained, pixels, labels, batch_size=1000):
         labels: of these pictures, and of any held out behind them; or None. Labels that are no
             whole numbers, or too many, count as none.
     """
-    labels = np.zeros(len(pixels)) if labels is None else labels[: len(pixels)]
-    if not _are_classes(labels):
-        print(f"the labels are not whole numbers, at most {CLASSES}: codes without classes")
-        labels = np.zeros(len(pixels))
+    labels = usable(None if labels is None else labels[: len(pixels)])
+    labels = np.zeros(len(pixels)) if labels is None else labels
     some = evenly(labels, PICTURES)
     pixels, labels = pixels[some], labels[some]
     print(f"fitting codes to {len(pixels):,} pictures")
@@ -343,19 +341,23 @@ def evenly(labels, count):
     """About `count` indices, in order: every class's share of them, rounded up, of its first."""
     if len(labels) <= count:
         return np.arange(len(labels))
-    kinds, of_class, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    _, of_class, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     first = [
         np.flatnonzero(of_class == i)[: -(-count * n // len(labels))] for i, n in enumerate(sizes)
     ]
     return np.sort(np.concatenate(first))
 
 
-def _are_classes(labels):
-    limits, kinds = np.iinfo("int32"), np.unique(labels)
-    return len(kinds) <= CLASSES and all(
+def usable(labels):
+    """Labels, (N,) or None; None, and a line, for those that codes cannot have."""
+    limits, kinds = np.iinfo("int32"), () if labels is None else np.unique(labels)
+    if len(kinds) <= CLASSES and all(
         kind.dtype.kind in "iufb" and limits.min <= kind <= limits.max and kind == int(kind)
         for kind in kinds
-    )
+    ):
+        return labels
+    print(f"more than {CLASSES} labels, or no whole numbers: codes without classes, no --digit")
+    return None
 
 
 def _sum_to_one(shares):

@@ -56,9 +56,7 @@ def train(source, output, choices, resume=False, distribute=False):
             # The pictures: uint8 (N, D); those for validation as the flow takes them.
             found = data.load(source)
             x, x_validation = found.split(choices["validation"])
-            if found.y_train is not None and len(np.unique(found.y_train)) > codes.CLASSES:
-                print(f"more than {codes.CLASSES} labels: codes without classes, no --digit")
-                found = found._replace(y_train=None)
+            found = found._replace(y_train=codes.usable(found.y_train))
             settings = {name.replace("_", "-"): value for name, value in choices.items()}
             settings |= {"data": data.digest(x, x_validation), "backend": keras.backend.backend()}
             validation = ops.convert_to_numpy(data.scale(x_validation, choices["levels"]))
