@@ -221,7 +221,7 @@ def until(target, command, folder=None):
 
 def main(parsed):
     flags, rest = parsed
-    if flags.until is None and flags.json:
+    if flags.until is None:
         files.check_output(flags.json, ".json", [flags.data])
     if flags.until is not None:
         with tempfile.TemporaryDirectory() as folder:  # not over the user's weights

@@ -68,15 +68,15 @@ def check_output(path, kind, reads=()):
     """Refuse an output that would replace what is not of its kind, or what the command reads.
 
     Args:
-        path: the file to be written.
+        path: the file to be written; None for that of a flag not given.
         kind: of `KINDS`; of any other nothing is replaced.
         reads: files and folders, as flags name them.
 
     Raises: `UserError`.
     """
-    if os.path.isdir(path):
+    if path and os.path.isdir(path):
         raise UserError(f"{path} is a folder, and cannot be written: name a file.")
-    if not os.path.isfile(path):
+    if not path or not os.path.isfile(path):
         return
     for source in reads:
         source = source if os.path.exists(source) else source.rpartition(":")[0]

@@ -207,9 +207,8 @@ def chart(result):
 
 
 def main(flags):
-    for path, kind in ((flags.json, ".json"), (flags.picture, ".png")):
-        if path:
-            files.check_output(path, kind, [flags.data])
+    files.check_output(flags.json, ".json", [flags.data])
+    files.check_output(flags.picture, ".png", [flags.data])
     result = measure(flags)
     if flags.scaling:
         result["scaling"] = scaling()

@@ -29,11 +29,7 @@ MISSING = "not measured"
 def parse():
     parser = options.Parser("Train flows of ten sizes, and hold them side by side.")
     add, number = parser.add_argument, options.Number
-    add(
-        "what",
-        choices=("train", "time", "table"),
-        help="train and judge, measure, or show",
-    )
+    add("what", choices=("train", "time", "table"), help="train and judge, measure, or show")
     add("--only", choices=FLOWS, help="one flow alone: couplings x depth x units")
     add("--output", default="sizes", help="folder of all flows")
     add("--epochs", type=number(int, 1), default=10, help="passes over the training pictures")
@@ -200,9 +196,8 @@ def table(args):
 
 
 def main(args):
-    for path, kind in ((args.markdown, ".md"), (args.picture, ".png")):
-        if path:
-            files.check_output(path, kind, [args.data])
+    files.check_output(args.markdown, ".md", [args.data])
+    files.check_output(args.picture, ".png", [args.data])
     {"train": train, "time": measure, "table": table}[args.what](args)
 
 
