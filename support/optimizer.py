@@ -2,7 +2,7 @@
 
 import keras
 
-register = keras.saving.register_keras_serializable(package="nice")
+from networks import register
 
 
 @register
